@@ -1,0 +1,1 @@
+"""Which Prefect deployments, schedules and automations does a project have?"""

@@ -1,0 +1,51 @@
+"""`python -m deployments [--dry-run]`: make Prefect have what configs/ say.
+
+The last line of output is JSON: `{"changes": [...]}`, or `{"error": ..., "message": ...}` where it
+could not be done. `modelyard apply` sets the environment, runs this and shows it to people.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from prefect.client.orchestration import get_client
+
+from deployments.plan import plan
+from deployments.server import Server
+from deployments.specifications import automations_of, deployments_of
+from modelyard.adapters.platform import Change, platform_id
+from modelyard.errors import ModelYardError
+from modelyard.project import Project
+
+
+def apply(project: Project, *, dry_run: bool = False) -> list[Change]:
+    """Make the differences between configs/ and Prefect; with `dry_run` only return them."""
+    work_pool = project.platform.orchestration.work_pool
+    configs = [project.model(name) for name in project.model_names()]
+    deployments = [
+        spec
+        for config in configs
+        for spec in deployments_of(config, root=project.root, work_pool=work_pool)
+    ]
+    automations = [spec for config in configs for spec in automations_of(config)]
+    with get_client(sync_client=True) as client:
+        server = Server(client, platform_id(project))
+        changes = plan(server.state(), platform_id(project), work_pool, deployments, automations)
+        for change in () if dry_run else changes:
+            server.make(change, deployments, automations)
+    return changes
+
+
+def main() -> int:
+    try:
+        changes = apply(Project.find(), dry_run="--dry-run" in sys.argv[1:])
+    except ModelYardError as err:
+        print(json.dumps({"error": type(err).__name__, "message": str(err)}))
+        return err.exit_code
+    print(json.dumps({"changes": [change.model_dump(mode="json") for change in changes]}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

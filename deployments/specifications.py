@@ -1,0 +1,156 @@
+"""Which deployments and automations follow from configs/?"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import Flow
+from prefect.utilities.callables import parameter_schema
+
+from modelyard.config import ModelConfig
+from modelyard.domain.values import Value
+from modelyard.errors import ConfigError
+
+TAG = "modelyard"
+
+FlowName = Literal["deliver", "monitor", "retrain", "rollback"]
+
+ENTRYPOINTS: dict[FlowName, str] = {
+    "deliver": "flows.model_delivery.deliver_model",
+    "monitor": "flows.model_monitoring.monitor_model",
+    "retrain": "flows.model_retraining.retrain_model",
+    "rollback": "flows.model_rollback.roll_back_model",
+}
+
+EVENTS: dict[Literal["drift", "performance"], str] = {
+    "drift": "modelyard.drift.detected",
+    "performance": "modelyard.performance.degraded",
+}
+"""The event that each cause of retraining is told by."""
+
+
+class Schedule(Value):
+    """When a deployment runs by itself, and what such a run gets and one by hand does not."""
+
+    cron: str
+    timezone: str = "UTC"
+    parameters: dict[str, Any]
+
+
+class DeploymentSpec(Value):
+    """One deployment as configs/ and its flow say that it should be."""
+
+    flow_name: FlowName
+    model: str
+    entrypoint: str
+    description: str
+    parameter_schema: dict[str, Any]
+    """JSON schema of the flow's parameters: what the run form shows."""
+    schedule: Schedule | None
+    """None for a deployment that runs on demand only."""
+    work_pool: str
+    working_directory: str
+    """Project folder: flow runs start in it, wherever the worker was started."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.flow_name}/{self.model}"
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What is compared with Prefect's deployment of this name."""
+        return self.model_dump(mode="json", exclude={"flow_name", "model"}) | {
+            "parameters": {"model": self.model},
+            "tags": sorted((TAG, self.model)),
+            "concurrency": "1 at a time, the others wait",
+        }
+
+
+class AutomationSpec(Value):
+    """One automation: an event about a model starts its retraining."""
+
+    model: str
+    cause: Literal["drift", "performance"]
+
+    @property
+    def name(self) -> str:
+        return f"retrain/{self.model} on {self.cause}"
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What is compared with Prefect's automation of this name."""
+        event = EVENTS[self.cause]
+        return {
+            "description": f"{event} about {self.model} runs retrain/{self.model}.",
+            "event": event,
+            "resource": f"modelyard.model.{self.model}",
+            "deployment": f"retrain/{self.model}",
+            "parameters": {
+                "cause": self.cause,
+                "window_id": "{{ event.payload.window_id }}",
+                "as_of": "{{ event.payload.as_of }}",
+            },
+        }
+
+
+def deployments_of(config: ModelConfig, *, root: Path, work_pool: str) -> list[DeploymentSpec]:
+    """Return the four deployments of one model. Raises ConfigError for a flow of another name."""
+    crons: dict[FlowName, str | None] = {
+        "monitor": config.monitoring.schedule,
+        "retrain": config.retraining.schedule,
+    }
+    return [
+        _deployment(name, config.name, crons.get(name), root, work_pool) for name in ENTRYPOINTS
+    ]
+
+
+def automations_of(config: ModelConfig) -> list[AutomationSpec]:
+    """Return one automation for each cause that the model is retrained on.
+
+    Each event runs the deployment once: waiting, budget and data checks are not the trigger's but
+    the retraining controller's, which records its reasons.
+    """
+    return [
+        AutomationSpec(model=config.name, cause=cause)
+        for cause in EVENTS
+        if cause in config.retraining.on
+    ]
+
+
+def _deployment(
+    flow_name: FlowName, model: str, cron: str | None, root: Path, work_pool: str
+) -> DeploymentSpec:
+    flow = _load(flow_name)
+    # by hand the cause is "person", the flow's own default
+    scheduled = {"cause": "schedule"} if flow_name == "retrain" else {}
+    return DeploymentSpec(
+        flow_name=flow_name,
+        model=model,
+        entrypoint=ENTRYPOINTS[flow_name],
+        description=(inspect.getdoc(flow.fn) or "").partition("\nArgs:")[0].strip(),
+        parameter_schema=_schema(flow, model),
+        schedule=Schedule(cron=cron, parameters=scheduled) if cron else None,
+        work_pool=work_pool,
+        working_directory=str(root),
+    )
+
+
+def _load(flow_name: FlowName) -> Flow[..., Any]:
+    module, _, function = ENTRYPOINTS[flow_name].rpartition(".")
+    flow = getattr(importlib.import_module(module), function)
+    if flow.name != flow_name:
+        raise ConfigError(
+            f"The flow {ENTRYPOINTS[flow_name]} is named {flow.name!r}; deployments and the "
+            f"command look for {flow_name!r}. Decorate it with @flow(name={flow_name!r})."
+        )
+    return flow
+
+
+def _schema(flow: Flow[..., Any], model: str) -> dict[str, Any]:
+    """Return the run form's schema, in which the model is the deployment's and nothing else."""
+    schema = parameter_schema(flow.fn).model_dump_for_openapi()
+    schema["properties"]["model"] |= {"enum": [model], "default": model}
+    return schema

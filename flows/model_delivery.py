@@ -1,0 +1,46 @@
+"""Train, evaluate, register, build, roll out."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from prefect import flow
+
+from modelyard.adapters.workspace import hold_model
+from modelyard.domain.deliveries import DeliveryOutcome
+from tasks.data import open_delivery
+from tasks.evaluation import gate_candidate
+from tasks.images import build_release
+from tasks.registration import promote_release, register_release
+from tasks.rollout import roll_out
+from tasks.training import train_candidate
+
+
+@flow(name="deliver", flow_run_name="deliver {model}")
+def deliver_model(
+    model: str,
+    reason: str = "manual",
+    as_of: datetime | None = None,
+    dry_run: bool = False,
+) -> DeliveryOutcome:
+    """Bring a model's newest rows into production, if the gate finds them better.
+
+    A delivery that was interrupted goes on from its last recorded step.
+
+    Args:
+        model: Name of a config under configs/models/, without `.yaml`.
+        reason: Why it is delivered; goes into the change log and the history.
+        as_of: Use only rows and labels that were known by this moment (UTC); empty means now.
+        dry_run: Train and measure, show what the gate says, and stop there.
+    """
+    with hold_model(model):
+        delivery = open_delivery(model, reason, as_of)
+        candidate = train_candidate(delivery)
+        gated = gate_candidate(delivery, candidate, dry_run)
+        if dry_run or not gated.promotes:
+            return DeliveryOutcome.kept(delivery, gated)
+        registration = register_release(delivery, candidate, gated)
+        build = build_release(delivery, candidate, registration)
+        service = roll_out(delivery, registration, build)
+        promote_release(delivery, registration, build, gated, service)
+        return DeliveryOutcome.released(delivery, gated, registration, service)

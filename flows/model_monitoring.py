@@ -1,0 +1,38 @@
+"""Window, measure, report, alert."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from prefect import flow
+
+from modelyard.domain.monitoring import WindowRecord
+from tasks.alerts import raise_alarms
+from tasks.monitoring import (
+    find_due_windows,
+    measure_window,
+    record_window,
+    report_window,
+    show_monitoring,
+)
+
+
+@flow(name="monitor", flow_run_name="monitor {model}")
+def monitor_model(model: str, as_of: datetime | None = None) -> list[WindowRecord]:
+    """Measure every window that has ended since the last time, oldest first, and raise alarms.
+
+    Windows whose labels came late are measured again. A run that was interrupted is made up for by
+    the next one: a window is measured again until everybody was told about it.
+
+    Args:
+        model: Name of a model that has a release.
+        as_of: The moment (UTC) that counts as now: windows and labels after it are not looked at;
+            empty means now.
+    """
+    records = []
+    for window in find_due_windows(model, as_of):
+        measured = measure_window(model, window, as_of)
+        reported = record_window(model, report_window(model, measured, as_of))
+        records.append(record_window(model, raise_alarms(model, reported)))
+    show_monitoring(model)
+    return records

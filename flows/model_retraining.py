@@ -1,0 +1,36 @@
+"""The controller's decision, then a delivery."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from prefect import flow
+
+from flows.model_delivery import deliver_model
+from modelyard.domain.retraining import RetrainingCause, RetrainingDecision, RetrainingVerdict
+from tasks.retraining import decide_to_retrain, note_outcome
+
+
+@flow(name="retrain", flow_run_name="retrain {model}: {cause}")
+def retrain_model(
+    model: str,
+    cause: RetrainingCause = RetrainingCause.PERSON,
+    window_id: str | None = None,
+    as_of: datetime | None = None,
+) -> RetrainingDecision:
+    """Ask the controller whether to retrain, and deliver if it says so.
+
+    The controller looks at the recorded state and not at the event alone, so an event that was
+    lost, doubled or late leads to the same one retraining.
+
+    Args:
+        model: Name of a model that has a release.
+        cause: Who asks: a person, the schedule, or monitoring (performance, drift).
+        window_id: Window that an event was about; goes into the run's parameters for reference.
+        as_of: The moment (UTC) that counts as now; empty means now.
+    """
+    decision = decide_to_retrain(model, cause, as_of)
+    if decision.verdict is RetrainingVerdict.RETRAIN:
+        outcome = deliver_model(model, reason=f"retrain: {decision.cause}", as_of=as_of)
+        note_outcome(decision, outcome)
+    return decision

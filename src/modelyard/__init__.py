@@ -1,0 +1,1 @@
+"""Continuous delivery for machine-learning models on Prefect and MLflow."""

@@ -1,0 +1,314 @@
+"""Which containers of one model are there, and how is one started and stopped?
+
+Everything on the engine is found by its labels, so that two models, or two projects, on one engine
+never touch each other's containers, and nothing has to be remembered elsewhere.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from docker import DockerClient
+from docker.errors import APIError, NotFound
+from docker.models.containers import Container
+from docker.models.networks import Network
+from docker.types import IPAMConfig, IPAMPool, LogConfig
+
+from modelyard.adapters.engine import HARDENED, REPLICA_USER, container_user, require_image
+from modelyard.adapters.haproxy import PORT, RuntimeApi
+from modelyard.domain.values import Fleet
+from modelyard.errors import RolloutError, ServiceUnavailableError
+
+PLATFORM_LABEL = "modelyard.platform"
+MODEL_LABEL = "modelyard.model"
+ROLE_LABEL = "modelyard.role"
+VERSION_LABEL = "modelyard.version"
+DIGEST_LABEL = "modelyard.digest"
+IMAGE_LABEL = "modelyard.image"
+ADDRESS_LABEL = "modelyard.address"
+PORT_LABEL = "modelyard.port"
+
+LOG_FOLDER = "/var/log/modelyard"
+"""Inference log, inside a replica."""
+STOP_SECONDS = 15
+"""From asking a container to end until it is killed; a replica answers what is in flight."""
+
+_CONFIG_FOLDER = "/etc/modelyard"
+_GATEWAY_HOST = 2
+_FIRST_REPLICA_HOST = 10
+_TRIES = 10
+
+# There is no client of HAProxy's runtime API in its image, but a shell that can open sockets.
+_ASK = 'exec 3<>/dev/tcp/127.0.0.1/9999 && printf "%s\\n" "$1" >&3 && cat <&3'
+
+_KEPT_RUNNING: dict[str, Any] = {
+    **HARDENED,
+    "restart_policy": {"Name": "unless-stopped"},
+    "log_config": LogConfig(type=LogConfig.types.JSON, config={"max-size": "10m", "max-file": "3"}),
+    "detach": True,
+}
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One replica's container, as it was when it was looked up."""
+
+    container: Container
+
+    @property
+    def id(self) -> str:
+        """Container id, short; also the server's name in the gateway."""
+        return str(self.container.short_id)
+
+    @property
+    def version(self) -> str:
+        return self.container.labels[VERSION_LABEL]
+
+    @property
+    def address(self) -> str:
+        return self.container.labels[ADDRESS_LABEL]
+
+    @property
+    def running(self) -> bool:
+        return self.container.status == "running"
+
+    @property
+    def ended(self) -> bool:
+        return self.container.status in {"exited", "dead", "paused", "removing"}
+
+    @property
+    def healthy(self) -> bool:
+        """What the image's own health check says."""
+        return self.container.health == "healthy"
+
+    @property
+    def restarts(self) -> int:
+        return int(self.container.attrs["RestartCount"])
+
+    def serves(self, fleet: Fleet) -> bool:
+        """Whether this is a replica of exactly that release."""
+        labels = self.container.labels
+        return (labels[VERSION_LABEL], labels[DIGEST_LABEL], labels[IMAGE_LABEL]) == (
+            fleet.version,
+            fleet.digest,
+            fleet.image,
+        )
+
+    def last_words(self) -> str:
+        """Return the end of what it printed."""
+        return last_words(self.container)
+
+
+class ModelContainers:
+    """The network, the gateway and the replicas of one model of one platform."""
+
+    def __init__(self, engine: DockerClient, *, platform_id: str, model: str) -> None:
+        self._engine = engine
+        self._labels = {PLATFORM_LABEL: platform_id, MODEL_LABEL: model}
+        self.name = f"modelyard-{platform_id}-{model}"
+
+    def replicas(self) -> list[Replica]:
+        """Return all replicas, running or not, oldest first."""
+        return [Replica(c) for c in reversed(self._containers("replica"))]
+
+    def gateway(self) -> Container | None:
+        """Return the gateway's container, running or not."""
+        return next(iter(self._containers("gateway")), None)
+
+    def runtime_api(self) -> RuntimeApi:
+        """Return the running gateway's runtime API."""
+        return RuntimeApi(self._ask)
+
+    def start_gateway(self, image: str, config: Path, host: str, port: int) -> Container:
+        """Start the gateway, reading `config`, published on one port of this machine.
+
+        Raises RolloutError when the port is taken or there is no image.
+        """
+        require_image(self._engine, image)
+        network = self._network()
+        gateway = self._engine.containers.create(
+            image,
+            entrypoint=["haproxy"],
+            command=["-db", "-f", f"{_CONFIG_FOLDER}/{config.name}"],
+            name=f"{self.name}-gateway",
+            labels={**self._labels, ROLE_LABEL: "gateway", PORT_LABEL: str(port)},
+            user=container_user(self._engine),
+            volumes={str(config.parent): {"bind": _CONFIG_FOLDER, "mode": "ro"}},
+            ports={f"{PORT}/tcp": (host, port)},
+            stop_signal="SIGUSR1",
+            **self._attachment(network, _address(network, _GATEWAY_HOST)),
+            **_KEPT_RUNNING,
+        )
+        try:
+            gateway.start()
+        except APIError as err:
+            gateway.remove(force=True)
+            if "port is already allocated" in str(err) or "address already in use" in str(err):
+                raise RolloutError(
+                    f"Port {port} on {host} is taken. Name a free one as `service.port` in the "
+                    "model's config, or leave it out to take any."
+                ) from err
+            raise
+        return gateway
+
+    def start_replica(self, fleet: Fleet, log_folder: Path, memory: str) -> Replica:
+        """Start one more replica of a release whose image was built."""
+        network = self._network()
+        address = self._free_address(network)
+        host_number = int(ipaddress.ip_address(address)) - int(_subnet(network).network_address)
+        user = container_user(self._engine)
+        _give_folder(log_folder, user)
+        container = self._engine.containers.create(
+            fleet.image or "",
+            name=f"{self.name}-{fleet.version}-{host_number}",
+            hostname=f"replica-{host_number}",
+            labels={
+                **self._labels,
+                ROLE_LABEL: "replica",
+                VERSION_LABEL: fleet.version,
+                DIGEST_LABEL: fleet.digest,
+                IMAGE_LABEL: fleet.image or "",
+                ADDRESS_LABEL: address,
+            },
+            user=user,
+            volumes={str(log_folder.resolve()): {"bind": LOG_FOLDER, "mode": "rw"}},
+            mem_limit=memory,
+            memswap_limit=memory,
+            **self._attachment(network, address),
+            **_KEPT_RUNNING,
+        )
+        container.start()
+        container.reload()
+        return Replica(container)
+
+    def stop(self, replicas: Iterable[Replica]) -> None:
+        """Stop replicas side by side and remove them."""
+        _remove(r.container for r in replicas)
+
+    def remove_gateway(self) -> None:
+        """Stop the gateway, once the requests that it holds are answered, and remove it."""
+        _remove(self._containers("gateway"))
+
+    def remove_all(self) -> None:
+        """Leave no container and no network of this model."""
+        self.remove_gateway()
+        self.stop(self.replicas())
+        for network in self._networks():
+            network.remove()
+
+    def _ask(self, line: str) -> str:
+        gateway = self.gateway()
+        if gateway is None or gateway.status != "running":
+            raise ServiceUnavailableError(
+                f"The gateway {self.name}-gateway is {gateway.status if gateway else 'missing'}. "
+                "The next sync puts it back."
+            )
+        code, output = gateway.exec_run(["bash", "-c", _ASK, "ask", line])
+        assert isinstance(output, bytes)
+        answer = output.decode(errors="replace")
+        if code != 0:
+            raise ServiceUnavailableError(
+                f"The gateway {self.name}-gateway does not answer: {answer.strip()}. Look at "
+                f"`docker logs {self.name}-gateway`; its image must have bash, as haproxy:lts has."
+            )
+        return answer
+
+    def _containers(self, role: str) -> list[Container]:
+        """Return the containers of a role, newest first."""
+        return self._engine.containers.list(
+            all=True, ignore_removed=True, filters=self._filter({ROLE_LABEL: role})
+        )
+
+    def _networks(self) -> list[Network]:
+        return self._engine.networks.list(filters=self._filter())
+
+    def _filter(self, more: Mapping[str, str] = {}) -> dict[str, Any]:
+        return {"label": [f"{name}={value}" for name, value in {**self._labels, **more}.items()]}
+
+    def _network(self) -> Network:
+        """Return the model's own network, made on first use.
+
+        The engine keeps a container's address over a restart only where it was asked for, and it
+        can be asked for only in a subnet that was chosen for the network. Which subnets are free
+        the engine alone knows: so it chooses once, and is then asked for the same.
+        """
+        for network in self._networks():
+            return network
+        for _ in range(_TRIES):
+            probe = self._engine.networks.create(f"{self.name}-probe", driver="bridge")
+            probe.reload()
+            pool = IPAMPool(subnet=str(_subnet(probe)))
+            probe.remove()
+            with suppress(APIError):  # another project took the subnet in between
+                return self._engine.networks.create(
+                    self.name,
+                    driver="bridge",
+                    labels=self._labels,
+                    ipam=IPAMConfig(pool_configs=[pool]),
+                )
+        raise RolloutError(
+            f"The Docker engine gives no subnet to the network {self.name}. Remove networks that "
+            "nothing uses (`docker network prune`) and try again."
+        )
+
+    def _attachment(self, network: Network, address: str) -> dict[str, Any]:
+        endpoint = self._engine.api.create_endpoint_config(ipv4_address=address)
+        return {"network": network.name, "networking_config": {network.name: endpoint}}
+
+    def _free_address(self, network: Network) -> str:
+        taken = {replica.address for replica in self.replicas()}
+        return next(a for a in _addresses(network) if a not in taken)
+
+
+def last_words(container: Container) -> str:
+    """Return the end of what a container printed."""
+    printed = container.logs(tail=20)
+    assert isinstance(printed, bytes)
+    return printed.decode(errors="replace").strip()
+
+
+def _remove(containers: Iterable[Container]) -> None:
+    """Stop containers side by side, each with its time to finish, and remove them."""
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        list(pool.map(_remove_one, containers))
+
+
+def _remove_one(container: Container) -> None:
+    with suppress(NotFound):
+        container.stop(timeout=STOP_SECONDS)
+        container.remove(force=True)
+
+
+def _subnet(network: Network) -> ipaddress.IPv4Network:
+    """Return the network's IPv4 subnet; it must have been reloaded since it was made."""
+    if not network.attrs.get("IPAM"):
+        network.reload()
+    return next(
+        subnet
+        for pool in network.attrs["IPAM"]["Config"]
+        if isinstance(subnet := ipaddress.ip_network(pool["Subnet"]), ipaddress.IPv4Network)
+    )
+
+
+def _address(network: Network, host_number: int) -> str:
+    return str(_subnet(network)[host_number])
+
+
+def _addresses(network: Network) -> Iterator[str]:
+    subnet = _subnet(network)
+    for host_number in range(_FIRST_REPLICA_HOST, subnet.num_addresses - 1):
+        yield str(subnet[host_number])
+
+
+def _give_folder(folder: Path, user: str) -> None:
+    """Make a folder that a container's user may write to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if user == f"{REPLICA_USER}:{REPLICA_USER}" and hasattr(os, "chown"):
+        os.chown(folder, REPLICA_USER, REPLICA_USER)

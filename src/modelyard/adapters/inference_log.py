@@ -1,0 +1,221 @@
+"""Which predictions were made, with their features, ids, times and releases?
+
+Replicas append JSON lines to segments (see `serving/inference_log.py`); `compact` turns closed
+segments into Parquet, one file each. Where both exist for a segment, the Parquet file counts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from modelyard.serving.inference_log import SEGMENT_SUFFIX
+
+ID = "__id"
+TIME = "__time"
+AT = "__at"
+RELEASE = "__release"
+REQUEST_ID = "__request_id"
+ROW = "__row"
+PREDICTION = "__prediction"
+PROBABILITY = "__probability"
+"""Of the positive class; of the predicted class where there are more than two."""
+
+_INSTANT = pa.timestamp("us", tz="UTC")
+_FIXED = pa.schema(
+    [
+        (ID, pa.string()),
+        (TIME, _INSTANT),
+        (AT, _INSTANT),
+        (RELEASE, pa.string()),
+        (REQUEST_ID, pa.string()),
+        (ROW, pa.int64()),
+    ]
+)
+_LAST = (PREDICTION, PROBABILITY)
+
+
+def read_predictions(folder: Path, start: datetime, end: datetime) -> pd.DataFrame:
+    """Return the logged rows with event time in [start, end), in the order of event time.
+
+    One row a prediction: `__id`, `__time`, `__at` (when it was made), `__release`,
+    `__request_id`, `__row` (its number in the request), the features, `__prediction` (a number,
+    or a class label), `__probability`, and for more than two classes `__probability_<class>`.
+    Times are in UTC; a naive bound is taken as UTC. A request that was retried, and so logged by
+    two replicas, counts once. A torn last line, which a crash can leave, was never answered and is
+    left out.
+    """
+    bounds = _utc(start), _utc(end)
+    stems = sorted({path.stem for path in folder.glob("*") if _is_segment(path)})
+    tables = [_between(_read_segment(folder, stem), *bounds) for stem in stems]
+    rows = _concatenate([table for table in tables if table.num_rows]).to_pandas()
+    rows = rows.sort_values([AT, REQUEST_ID, ROW], kind="stable")
+    rows = rows.drop_duplicates([REQUEST_ID, ROW, ID])
+    rows = rows.sort_values(TIME, kind="stable", ignore_index=True)
+    middle = [name for name in rows.columns if name not in {*_FIXED.names, *_LAST}]
+    return rows[[*_FIXED.names, *middle, *_LAST]]
+
+
+def first_event_time(folder: Path) -> datetime | None:
+    """Return the earliest event time in the log, UTC; None where it is empty."""
+    stems = sorted({path.stem for path in folder.glob("*") if _is_segment(path)})
+    earliest = [pc.min(_read_segment(folder, stem)[TIME]).as_py() for stem in stems]  # pyright: ignore[reportAttributeAccessIssue]
+    return min((time for time in earliest if time is not None), default=None)
+
+
+def compact(folder: Path) -> list[Path]:
+    """Turn the segments that no live replica writes into Parquet and return the new files.
+
+    Safe at any time and from several processes: a segment is locked by who writes or compacts it,
+    the Parquet file appears whole, and until the segment is removed readers prefer the former.
+    """
+    made = []
+    for segment in sorted(folder.glob(f"*{SEGMENT_SUFFIX}")):
+        target = segment.with_suffix(".parquet")
+        try:
+            with segment.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not segment.exists():
+                    continue  # another compaction was first
+                if not target.exists() and (records := list(_records(file))):
+                    _write_parquet(_to_table(records), target)
+                    made.append(target)
+                segment.unlink()
+        except (FileNotFoundError, BlockingIOError):
+            continue
+    return made
+
+
+def _read_segment(folder: Path, stem: str) -> pa.Table:
+    """Return a segment's rows, also when it is compacted just now."""
+    parquet = folder / f"{stem}.parquet"
+    try:
+        if not parquet.exists():
+            with (folder / f"{stem}{SEGMENT_SUFFIX}").open("rb") as file:
+                return _to_table(list(_records(file)))
+    except FileNotFoundError:
+        if not parquet.exists():
+            return _FIXED.empty_table()  # it was empty, and is gone
+    return pq.ParquetFile(parquet).read()
+
+
+def _is_segment(path: Path) -> bool:
+    return path.suffix in (SEGMENT_SUFFIX, ".parquet") and not path.name.startswith(".")
+
+
+def _records(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """Yield a segment's requests up to a torn last line."""
+    for line in lines:
+        if line.endswith(b"\n"):
+            yield json.loads(line)
+
+
+def _to_table(records: list[dict[str, Any]]) -> pa.Table:
+    """Return requests as one row a prediction."""
+    columns: dict[str, list[Any]] = {name: [] for name in _FIXED.names}
+    features = dict.fromkeys(name for record in records for name in record["columns"])
+    outcomes = dict.fromkeys(
+        (*_LAST, *(name for record in records for name in _class_columns(record)))
+    )
+    columns |= {name: [] for name in (*features, *outcomes)}
+    for record in records:
+        _extend(columns, record)
+    arrays = {
+        name: pa.array(values, _FIXED.field(name).type if name in _FIXED.names else None)
+        for name, values in columns.items()
+    }
+    return pa.table(arrays)
+
+
+def _extend(columns: dict[str, list[Any]], record: dict[str, Any]) -> None:
+    n = len(record["ids"])
+    at = datetime.fromisoformat(record["at"])
+    given: dict[str, Iterable[Any]] = {
+        ID: record["ids"],
+        TIME: [datetime.fromisoformat(text) for text in record["times"]],
+        AT: [at] * n,
+        RELEASE: [record["release"]] * n,
+        REQUEST_ID: [record["request_id"]] * n,
+        ROW: range(n),
+        PREDICTION: record["predictions"],
+        **dict(zip(record["columns"], zip(*record["rows"], strict=True), strict=True)),
+        **_probabilities(record),
+    }
+    for name, values in columns.items():
+        values.extend(given.get(name, [None] * n))
+
+
+def _probabilities(record: dict[str, Any]) -> dict[str, list[float]]:
+    by_row = record["probabilities"]
+    if by_row is None:
+        return {}
+    classes = record["classes"]
+    if not _class_columns(record):
+        about = classes.index(record["positive"] or classes[-1])
+        return {PROBABILITY: [row[about] for row in by_row]}
+    predicted = [classes.index(label) for label in record["predictions"]]
+    return {
+        PROBABILITY: [row[index] for row, index in zip(by_row, predicted, strict=True)],
+        **{
+            name: [row[index] for row in by_row]
+            for index, name in enumerate(_class_columns(record))
+        },
+    }
+
+
+def _class_columns(record: dict[str, Any]) -> list[str]:
+    """Name the probability columns of a request with more than two classes."""
+    classes = record["classes"]
+    if record["probabilities"] is None or len(classes) <= 2:
+        return []
+    return [f"{PROBABILITY}_{label}" for label in classes]
+
+
+def _between(table: pa.Table, start: datetime, end: datetime) -> pa.Table:
+    times = table[TIME]
+    return table.filter(
+        pc.and_(  # pyright: ignore[reportAttributeAccessIssue]  # pyarrow makes it at run time
+            pc.greater_equal(times, pa.scalar(start, _INSTANT)),  # pyright: ignore[reportAttributeAccessIssue]
+            pc.less(times, pa.scalar(end, _INSTANT)),  # pyright: ignore[reportAttributeAccessIssue]
+        )
+    )
+
+
+def _concatenate(tables: list[pa.Table]) -> pa.Table:
+    """Return all rows; a column that releases typed differently becomes text."""
+    kinds: dict[str, set[pa.DataType]] = {}
+    for table in tables:
+        for column in table.schema:
+            if column.type != pa.null():
+                kinds.setdefault(column.name, set()).add(column.type)
+    for name in (name for name, types in kinds.items() if len(types) > 1):
+        tables = [
+            t.set_column(t.schema.get_field_index(name), name, t[name].cast(pa.string()))
+            if name in t.column_names
+            else t
+            for t in tables
+        ]
+    empty = pa.schema([*_FIXED, (PREDICTION, pa.null()), (PROBABILITY, pa.float64())]).empty_table()
+    return pa.concat_tables([empty, *tables], promote_options="default")
+
+
+def _write_parquet(table: pa.Table, target: Path) -> None:
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    pq.write_table(table, draft, compression="zstd")
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+    draft.replace(target)
+
+
+def _utc(moment: datetime) -> datetime:
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

@@ -1,0 +1,182 @@
+"""What does a person read in the Prefect UI? Markdown pages, with their pictures inside."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from modelyard.domain.gate import Gated, GateVerdict
+from modelyard.domain.metrics import Interval
+from modelyard.domain.monitoring import IncidentCause, WindowRecord
+from modelyard.domain.releases import Build, Delivery, Registration
+from modelyard.domain.retraining import RetrainingDecision
+from modelyard.domain.values import ServiceStatus
+from modelyard.ledger import Incident
+
+_MARKS = {GateVerdict.PROMOTE: "✓", GateVerdict.INCONCLUSIVE: "?", GateVerdict.KEEP: "✗"}
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a Markdown table; pipes in cells are escaped."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
+
+
+def picture(figure: Figure, title: str) -> str:
+    """Return a figure as a Markdown image that carries its own bytes: no server has to be up."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=80, bbox_inches="tight")
+    return f"![{title}](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})"
+
+
+def artifact_key(kind: str, model: str) -> str:
+    """Return a Prefect artifact key: small letters, digits and dashes only."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{kind}-{model}".lower()).strip("-")
+
+
+def gate_page(
+    delivery: Delivery, gated: Gated, figures: Mapping[str, Figure], link: str | None
+) -> str:
+    """Return the page of one evaluation: verdict, rules, metrics and plots."""
+    verdict = gated.decision.verdict
+    parts = [
+        f"# Gate: {delivery.model} → {verdict.upper()} {_MARKS[verdict]}",
+        f"Trained on {delivery.training.rows:,} rows, judged on the {delivery.holdout.rows:,} "
+        "newest rows, which no model was trained on.",
+        "## Rules",
+        table(
+            ("", "rule", "value", "interval", "limit", "reason"),
+            [
+                (
+                    _MARKS[rule.verdict],
+                    rule.name,
+                    _number(rule.value),
+                    f"{_number(rule.low)} … {_number(rule.high)}" if rule.low is not None else "",
+                    rule.limit,
+                    rule.reason,
+                )
+                for rule in gated.decision.rules
+            ],
+        ),
+        "## Metrics on the holdout",
+        table(
+            ("metric", "challenger", "interval", f"champion {gated.champion_version or '-'}"),
+            [
+                (name, _number(m.value), _range(m), _number(gated.champion_metrics.get(name)))
+                for name, m in gated.metrics.items()
+            ],
+        ),
+        *(picture(figure, title) for title, figure in figures.items()),
+    ]
+    if link:
+        parts.append(f"[The MLflow run with all plots]({link})")
+    return "\n\n".join(parts)
+
+
+def release_page(registration: Registration, build: Build, service: ServiceStatus) -> str:
+    """Return the page of a release that took over: its change log and its address."""
+    replicas = table(
+        ("replica", "release", "state", "restarts"),
+        [(r.id, r.version, r.state, r.restarts) for r in service.replicas],
+    )
+    return "\n\n".join(
+        (
+            f"# {service.model} {registration.version} serves at {service.url}",
+            registration.changelog,
+            "### Service",
+            replicas,
+            f"Bundle `{build.digest[:16]}`"
+            + (f", image `{build.image[:19]}`" if build.image else ""),
+            "```\n"
+            f"curl -s {service.url}/invocations -H 'content-type: application/json' \\\n"
+            "  -d '{\"dataframe_records\": [{...}]}'\n"
+            "```",
+        )
+    )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.4g}"
+
+
+def _range(interval: Interval) -> str:
+    return f"{interval.low:,.4g} … {interval.high:,.4g}"
+
+
+def monitoring_page(
+    model: str,
+    metric: str,
+    records: Sequence[WindowRecord],
+    incidents: Sequence[Incident],
+    figures: Mapping[str, Figure],
+    link: str | None,
+) -> str:
+    """Return the page of a model's windows, newest first, with its incidents and plots."""
+    windows = table(
+        ("window (UTC)", "release", "rows", "labels", metric, "promised", "performance", "drift")
+        + ("data",),
+        [
+            (
+                f"{r.window.start:%Y-%m-%d %H:%M} … {r.window.end:%Y-%m-%d %H:%M}",
+                ", ".join(r.served) or "-",
+                f"{r.rows:,}",
+                f"{r.performance.coverage:.0%}",
+                _number(r.realized),
+                str(r.performance.promised),
+                _flag(r.performance.outcome, "degraded"),
+                _flag(r.drift.outcome, "drifted"),
+                _flag(r.quality.outcome, "broken"),
+            )
+            for r in reversed(records)
+        ],
+    )
+    opened = table(
+        ("incident", "opened", "resolved", "why"),
+        [
+            (
+                i.cause,
+                f"{i.opened_at:%Y-%m-%d %H:%M}",
+                f"{i.resolved_at:%Y-%m-%d %H:%M}" if i.resolved_at else "**open**",
+                "; ".join(i.details.get("reasons", ())),
+            )
+            for i in reversed(incidents)
+        ],
+    )
+    newest = records[-1]
+    parts = [
+        f"# Monitoring: {model}",
+        *(picture(figure, title) for title, figure in figures.items()),
+        "## Windows",
+        windows,
+        "## Incidents",
+        opened if incidents else "None.",
+        "## Newest window",
+        *(f"- {reason}" for cause in IncidentCause for reason in newest.reasons(cause)),
+    ]
+    if link:
+        parts.append(f"[Drift reports and plots in MLflow]({link})")
+    return "\n\n".join(parts)
+
+
+def decision_page(model: str, decision: RetrainingDecision) -> str:
+    """Return the page of one decision of the retraining controller."""
+    return "\n\n".join(
+        (
+            f"# Retraining of {model}: {decision.verdict.upper()}",
+            table(
+                ("", "rule", "finding"),
+                [("✓" if r.passed else "✗", r.rule, r.words) for r in decision.reasons],
+            ),
+            f"Wait until {decision.wait_until:%Y-%m-%d %H:%M} UTC." if decision.wait_until else "",
+        )
+    ).rstrip()
+
+
+def _flag(outcome: str, wrong: str) -> str:
+    return f"**{outcome}**" if outcome == wrong else str(outcome)

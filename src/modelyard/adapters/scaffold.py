@@ -1,0 +1,293 @@
+"""What does a first config for a data file look like?"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from modelyard.adapters.frames import infer_contract
+from modelyard.adapters.sources import read_rows
+from modelyard.adapters.times import guess_time_format
+from modelyard.config import Data, ModelConfig
+from modelyard.config_file import closest
+from modelyard.config_values import format_duration
+from modelyard.domain.values import ColumnKind, Contract, MLTask
+from modelyard.errors import DataError, InvalidInputError
+
+_WINDOWS = tuple(timedelta(hours=h) for h in (1, 6, 24)) + tuple(
+    timedelta(days=d) for d in (7, 14, 28, 91, 182, 364)
+)
+_MIN_ROWS = 200
+_FEWEST_WINDOWS = 6
+_ID_NAME = re.compile(r"(.*_)?(id|uuid|guid|key|no|nr|index|instant|row)", re.IGNORECASE)
+
+
+class Draft(NamedTuple):
+    """A config that was not written yet, and what it was inferred from."""
+
+    config: ModelConfig
+    contract: Contract
+    left_out: dict[str, str]
+    rows: int
+    text: str
+    """The YAML file, with comments."""
+    hints: tuple[str, ...]
+    """What only a person can decide."""
+
+
+def draft_config(
+    file: str,
+    *,
+    root: Path,
+    name: str,
+    target: str,
+    task: MLTask | None = None,
+    time: str | None = None,
+    id_column: str | None = None,
+    label_time: str | None = None,
+) -> Draft:
+    """Read a data file and infer a config from its rows. Raises DataError or InvalidInputError.
+
+    `file` is a data source; a relative path starts at `root`. What is given is kept; what is left
+    out is inferred: the task from the target's values, the event time and the id where exactly one
+    column can be meant, features as `infer_contract` does, window sizes from the rows per day.
+    """
+    data = Data.model_validate({"source": file, "target": target})
+    raw = read_rows(data, root=root)
+    sentinel = _sentinel(raw)
+    if sentinel is not None:
+        data = data.model_copy(update={"missing_values": (*data.missing_values, sentinel)})
+        raw = read_rows(data, root=root)
+    task = task or _task(raw[target])
+    times = _time_formats(raw, target)
+    time = time or (next(iter(times)) if len(times) == 1 else None)
+    if time is not None and time not in raw.columns:
+        raise DataError(
+            f"{file}: there is no column {time!r} (--time).{closest(time, raw.columns)}"
+        )
+    settings = {
+        "source": file,
+        "target": target,
+        "id": id_column or _id(raw, {target, time, label_time}),
+        "time": time,
+        "time_format": times.get(time) or None if time else None,
+        "label_time": label_time,
+        "missing_values": data.missing_values if sentinel is not None else None,
+    }
+    data = Data.model_validate({k: v for k, v in settings.items() if v is not None})
+    rows = read_rows(data, root=root, task=task)
+    config = ModelConfig.model_validate({"name": name, "task": task, "data": data})
+    inferred = infer_contract(config, rows)
+    window, min_rows = _window(rows[time] if time else None, len(rows))
+    text = _write(data, config, inferred.contract, inferred.left_out, window, min_rows)
+    return Draft(config, inferred.contract, inferred.left_out, len(rows), text, _hints(time, times))
+
+
+def _task(target: pd.Series) -> MLTask:
+    values = target.dropna()
+    distinct = values.nunique()
+    if distinct < 2:
+        raise InvalidInputError(
+            f"target {target.name!r} has one value only, {values.head(1).tolist()}: there is "
+            "nothing to predict."
+        )
+    if distinct == 2:
+        return MLTask.BINARY
+    if not pd.api.types.is_numeric_dtype(values):
+        if distinct > 100:
+            raise InvalidInputError(
+                f"target {target.name!r} holds {distinct} different texts, like "
+                f"{values.iloc[0]!r}: neither numbers nor a hundred classes. Name another column, "
+                "or add what means `no value` to data.missing_values."
+            )
+        return MLTask.MULTICLASS
+    whole = bool((values == np.floor(values)).all())
+    return MLTask.MULTICLASS if whole and distinct <= 10 else MLTask.REGRESSION
+
+
+def _time_formats(rows: pd.DataFrame, target: str) -> dict[str, str]:
+    """Return the columns that hold times and their formats, "" for ISO 8601."""
+    formats = {}
+    for name in map(str, rows.columns):
+        values = rows[name].dropna()
+        if name == target or pd.api.types.is_numeric_dtype(values):
+            continue
+        found = guess_time_format(values)
+        if found is not None:
+            formats[name] = found
+    return formats
+
+
+def _id(rows: pd.DataFrame, taken: set[str | None]) -> str | None:
+    """Return the column that is a unique key by its values and its name."""
+    for name in map(str, rows.columns):
+        if name not in taken and _ID_NAME.fullmatch(name):
+            values = rows[name]
+            whole = not pd.api.types.is_float_dtype(values)
+            if whole and values.notna().all() and values.is_unique:
+                return name
+    return None
+
+
+def _sentinel(rows: pd.DataFrame) -> str | None:
+    """Return a number that stands for `no value`, like -200 or -9999; None where none does.
+
+    It is negative and whole, the smallest value of three columns at least, often there, and far
+    below all others.
+    """
+    found: dict[float, int] = {}
+    for name in rows.columns:
+        values = rows[name]
+        if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+            continue
+        low = float(values.min())
+        others = values[values > low]
+        is_whole = low < -1 and low == np.floor(low)
+        if is_whole and len(others) and (values == low).mean() > 0.005:
+            spread = float(others.quantile(0.9) - others.min())
+            if float(others.min()) - low > 0.1 * spread and float(others.min()) > low / 2:
+                found[low] = found.get(low, 0) + 1
+    common = [low for low, columns in found.items() if columns >= 3]
+    return f"{common[0]:g}" if common else None
+
+
+def _window(times: pd.Series | None, rows: int) -> tuple[timedelta, int]:
+    """Return the shortest window that holds enough rows as a rule, and how many are enough."""
+    if times is None:
+        return timedelta(days=1), _MIN_ROWS
+    newest = times.iloc[len(times) // 2 :]
+    span = times.iloc[-1] - times.iloc[0]
+    fitting = [w for w in _WINDOWS if span / w >= _FEWEST_WINDOWS] or list(_WINDOWS[:1])
+    usual = 0
+    for window in fitting:
+        counts = newest.dt.floor(window).value_counts()
+        usual = int(counts.quantile(0.25))
+        if usual >= _MIN_ROWS:
+            return window, _MIN_ROWS
+    # Few rows: the longest window that still gives a course over time, judged with what it has.
+    return fitting[-1], max(30, min(_MIN_ROWS, usual // 2))
+
+
+def _hints(time: str | None, times: dict[str, str]) -> tuple[str, ...]:
+    hints = ["Check that every feature is known at the moment of prediction, not only afterwards."]
+    if time is None and times:
+        hints.append(
+            f"Several columns hold times ({', '.join(times)}): name the event's with --time."
+        )
+    elif time is None:
+        hints.append("No event time: rows count as ordered from old to new.")
+    else:
+        hints.append(
+            f"{time} orders the rows and is no feature: add columns like hour or weekday to the "
+            "data where the season matters."
+        )
+    return tuple(hints)
+
+
+def _write(
+    data: Data,
+    config: ModelConfig,
+    contract: Contract,
+    left_out: dict[str, str],
+    window: timedelta,
+    min_rows: int,
+) -> str:
+    roles = {data.id, data.time, data.label_time}
+    reasons = [
+        f"    # left out: {_scalar(n)}: {why}" for n, why in left_out.items() if n not in roles
+    ]
+    joins = "joins late labels to predictions"
+    zone = "event time; without a UTC offset it is UTC"
+    known = "when the true outcome became known"
+    delay = "how long after the event the outcome is known"
+    newest = "or the newest rows only, like 180d" if data.time else "all rows"
+    lines = [
+        "# yaml-language-server: $schema=../../docs/schema/model.json",
+        f"name: {config.name}",
+        f"task: {config.task}",
+        "",
+        "data:",
+        f"  source: {_scalar(data.source)}",
+        f"  target: {_scalar(data.target)}",
+        *_role("id", data.id, joins),
+        *_role("time", data.time, zone),
+        *_role("time_format", data.time_format, "strptime format"),
+        *_role("label_time", data.label_time, known),
+        *([_said("  label_delay: 0s", delay)] if data.time and not data.label_time else []),
+        *([_missing_line(data)] if "missing_values" in data.model_fields_set else []),
+        "  features:",
+        f"    numeric: {_names(contract.names(ColumnKind.NUMERIC))}",
+        f"    categorical: {_names(contract.names(ColumnKind.CATEGORICAL))}",
+        *reasons,
+        "",
+        "training:",
+        f"  estimator: {config.training.estimator}",
+        _said("  params: {}", "keyword arguments of the estimator"),
+        _said("  window: all", newest),
+        "  seed: 0",
+        "",
+        "evaluation:",
+        f"  primary_metric: {config.evaluation.primary_metric}",
+        _said("  holdout: newest 20%", "kept from training; a challenger must win on it"),
+        _said("  margin: 0%", "how much worse than the champion it may be"),
+        _said("  slices: []", "columns whose values are judged one by one as well"),
+        "",
+        "service:",
+        _said("  target: local", "or docker"),
+        "  replicas: 2",
+        "",
+        "monitoring:",
+        _said("  schedule: 0 * * * *", "cron, UTC"),
+        f"  window: {format_duration(window)}",
+        _said(f"  min_rows: {min_rows}", "a window with fewer rows is not judged"),
+        "  false_alarms: 1 per 1000 windows",
+        "",
+        "retraining:",
+        "  on: [performance, drift]",
+        _said("  windows: 1 of 1", "so many of the last windows alarmed"),
+        _said(f"  cooldown: {format_duration(window)}", "shortest time between two"),
+        f"  budget: 3 per {format_duration(7 * window)}",
+        _said(f"  min_new_labels: {min_rows}", "since the last training"),
+        "",
+        _said("alerts: []", "Apprise URLs, like mailto://... or ${SLACK_URL}"),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _said(line: str, comment: str) -> str:
+    return f"{line:<30} # {comment}"
+
+
+def _role(role: str, column: str | None, comment: str) -> list[str]:
+    return [] if column is None else [_said(f"  {role}: {_scalar(column)}", comment)]
+
+
+def _missing_line(data: Data) -> str:
+    values = ", ".join(json.dumps(value) for value in data.missing_values)
+    return f"  missing_values: [{values}]"
+
+
+def _names(names: tuple[str, ...]) -> str:
+    """Write a list in lines of a hundred columns."""
+    lines, line = [], ""
+    for place, name in enumerate(names):
+        item = _scalar(name) + (", " if place < len(names) - 1 else "")
+        if len(line) + len(item) > 90:
+            lines.append(line.rstrip())
+            line = ""
+        line += item
+    return "[" + "\n      ".join([*lines, line]) + "]"
+
+
+def _scalar(text: str) -> str:
+    """Write a text so that YAML reads it as that text; JSON's quotes are YAML's."""
+    words = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
+    plain = re.fullmatch(r"[A-Za-z_][\w./-]*", text) and text.lower() not in words
+    return text if plain else json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,135 @@
+"""How does a config's recipe become a fitted scikit-learn pipeline?"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, clone
+from sklearn.compose import ColumnTransformer
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils import get_tags
+
+from modelyard.config import Training
+from modelyard.domain.values import ColumnKind, Contract, MLTask
+from modelyard.errors import ConfigError
+
+MAX_CATEGORIES = 50
+"""Rarer levels of a column share one dummy, so that a column of ids cannot blow up the matrix."""
+
+
+def build_pipeline(training: Training, contract: Contract) -> BaseEstimator:
+    """Return the unfitted pipeline of a recipe: preprocessing by column kind, then the estimator.
+
+    `training.pipeline` names a function that takes the contract and the parameters and returns a
+    whole pipeline of its own. Raises ConfigError for what cannot be imported or constructed.
+    """
+    if training.pipeline:
+        return _call(_locate(training.pipeline), training, contract)
+    estimator = _construct(_locate(str(training.estimator)), training)
+    numeric = contract.names(ColumnKind.NUMERIC)
+    categorical = contract.names(ColumnKind.CATEGORICAL)
+    encoder = OneHotEncoder(
+        handle_unknown="infrequent_if_exist", max_categories=MAX_CATEGORIES, sparse_output=False
+    )
+    columns = ColumnTransformer(
+        [
+            ("numeric", _numeric_step(estimator), list(numeric)),
+            ("categorical", encoder, list(categorical)),
+        ],
+        verbose_feature_names_out=False,
+    )
+    return Pipeline([("columns", columns), ("estimator", estimator)])
+
+
+def fit_pipeline(
+    pipeline: BaseEstimator, features: pd.DataFrame, target: np.ndarray
+) -> BaseEstimator:
+    """Fit a clone, so that the recipe stays unfitted."""
+    fitted: Any = clone(pipeline)
+    return fitted.fit(features, target)
+
+
+def fit_baseline(task: MLTask, features: pd.DataFrame, target: np.ndarray) -> BaseEstimator:
+    """Fit the naive model that any release must beat: the median, or the class shares."""
+    naive = (
+        DummyClassifier(strategy="prior")
+        if task.is_classification
+        else DummyRegressor(strategy="median")
+    )
+    return naive.fit(features, target)
+
+
+def describe_recipe(training: Training, contract: Contract) -> dict[str, Any]:
+    """Return what decides how a model is trained, apart from its rows, as JSON-shaped values."""
+    recipe: dict[str, Any] = {
+        "estimator": training.pipeline or training.estimator,
+        "params": dict(training.params),
+        "seed": training.seed,
+        "window": str(training.window),
+        "features": ", ".join(contract.names()),
+    }
+    if training.pipeline:
+        function = _locate(training.pipeline)
+        source = inspect.getsource(inspect.getmodule(function) or function)
+        recipe["code"] = hashlib.sha256(source.encode()).hexdigest()[:16]
+    return recipe
+
+
+def code_folder(training: Training) -> Path | None:
+    """Return the package or module that a user's pipeline comes from; a bundle carries it."""
+    if not training.pipeline:
+        return None
+    top = importlib.import_module(training.pipeline.split(":")[0].split(".")[0])
+    if not top.__file__:
+        return None
+    file = Path(top.__file__)
+    return file.parent if file.name == "__init__.py" else file
+
+
+def _numeric_step(estimator: BaseEstimator) -> Any:
+    if get_tags(estimator).input_tags.allow_nan:
+        return "passthrough"
+    return make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
+
+
+def _locate(name: str) -> Any:
+    module_name, _, attribute = name.replace(":", ".").rpartition(".")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as err:
+        raise ConfigError(
+            f"training: cannot import {name!r}: {err}. Give an import path such as "
+            "sklearn.ensemble.HistGradientBoostingRegressor, or module:function for a pipeline."
+        ) from err
+
+
+def _construct(kind: Any, training: Training) -> BaseEstimator:
+    params = dict(training.params)
+    accepted = inspect.signature(kind).parameters
+    if "random_state" in accepted:
+        params.setdefault("random_state", training.seed)
+    try:
+        return kind(**params)
+    except TypeError as err:
+        raise ConfigError(
+            f"training.params: {err}. {kind.__name__} takes {', '.join(accepted)}."
+        ) from err
+
+
+def _call(function: Any, training: Training, contract: Contract) -> BaseEstimator:
+    try:
+        return function(contract, seed=training.seed, **training.params)
+    except TypeError as err:
+        raise ConfigError(
+            f"training.pipeline: {training.pipeline} could not be called as "
+            f"function(contract, seed=..., **params): {err}."
+        ) from err

@@ -1,0 +1,61 @@
+"""Where are the rows that a release was trained and judged on?"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from modelyard.domain.releases import Snapshot
+from modelyard.domain.values import Span
+from modelyard.errors import DataError
+
+
+def store_snapshot(rows: pd.DataFrame, folder: Path, time: str | None) -> Snapshot:
+    """Store rows as Parquet under their fingerprint; the same rows are stored once."""
+    fingerprint = fingerprint_rows(rows)
+    path = folder / f"{fingerprint}.parquet"
+    if not path.exists():
+        half = path.with_suffix(f".{uuid.uuid4().hex[:8]}.part")
+        rows.to_parquet(half, index=False)
+        half.replace(path)
+    return Snapshot(
+        fingerprint=fingerprint, path=path.name, rows=len(rows), span=span_of(rows, time)
+    )
+
+
+def load_snapshot(snapshot: Snapshot, folder: Path) -> pd.DataFrame:
+    """Return the rows of a snapshot. Raises DataError where they are gone or were changed."""
+    path = folder / snapshot.path
+    if not path.exists():
+        raise DataError(
+            f"The rows {snapshot.fingerprint[:12]} are missing: {path}. Restore the file from a "
+            "backup, or deliver again from the data source."
+        )
+    rows = pd.read_parquet(path)
+    if fingerprint_rows(rows) != snapshot.fingerprint:
+        raise DataError(f"{path} was changed: its rows no longer hash to its name. Restore it.")
+    return rows
+
+
+def fingerprint_rows(rows: pd.DataFrame) -> str:
+    """Return sha256 over column names, types and the hash of each row, in order (hex)."""
+    digest = hashlib.sha256()
+    digest.update(repr([(str(name), str(kind)) for name, kind in rows.dtypes.items()]).encode())
+    digest.update(row_hashes(rows).tobytes())
+    return digest.hexdigest()
+
+
+def row_hashes(rows: pd.DataFrame) -> np.ndarray:
+    """Return a 64-bit hash of each row's values, shape (rows,)."""
+    return pd.util.hash_pandas_object(rows, index=False).to_numpy()
+
+
+def span_of(rows: pd.DataFrame, time: str | None) -> Span:
+    """Return the first and last event time of rows."""
+    if time is None or rows.empty:
+        return Span()
+    return Span(start=rows[time].min().to_pydatetime(), end=rows[time].max().to_pydatetime())

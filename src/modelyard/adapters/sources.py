@@ -1,0 +1,374 @@
+"""Which rows does a data source hold, in time order, and are they what the config says?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from modelyard.adapters.files import is_file_source, line_of_record, read_files
+from modelyard.adapters.times import parse_times
+from modelyard.config import Data
+from modelyard.config_file import closest
+from modelyard.domain.values import MLTask
+from modelyard.errors import DataError
+
+
+class Origin(NamedTuple):
+    """Where loaded rows come from, so that an error can name the place."""
+
+    name: str
+    """The source as a person may see it: no password."""
+    places: tuple[tuple[str, int], ...] = ()
+    """File and number of rows, in order, where the rows come from files."""
+
+    def place(self, row: int) -> str:
+        """Say where row `row`, counted from 0, is: a line of a text file, or a row."""
+        for name, count in self.places:
+            if row < count:
+                line = line_of_record(name, row)
+                return f"row {row + 1} of {name}" if line is None else f"{name}:{line}"
+            row -= count
+        return f"row {row + 1}"
+
+
+def read_rows(
+    config: Data, *, root: Path, until: datetime | None = None, task: MLTask | None = None
+) -> pd.DataFrame:
+    """Read and check all rows of a source, sorted by event time.
+
+    Args:
+        config: What the columns mean.
+        root: Folder of the project; relative paths start there.
+        until: Only rows that could have been trained on at this moment: their event time is
+            before it, and their label was known by then. Without it, all rows.
+        task: Checks the target's values as well.
+
+    Returns:
+        One row an example, numbered from 0. Numbers are int64, float64 or bool, texts are `str`
+        or None, the time columns are UTC, ids are `str`. Rows of equal time keep their order.
+
+    Raises:
+        DataError: The source cannot be read, or rows break what the config promises; it names
+            the source, the column, the first place and its value.
+    """
+    rows, origin = _load(config, root)
+    if rows.empty:
+        raise DataError(f"{origin.name}: holds no row; at least a header and one row are needed.")
+    _check_columns(rows, config, origin)
+    rows = rows.reset_index(drop=True)
+    for column in (config.target, config.id):
+        # A key or a class is a name, not an amount: 007 stays 007, and yes stays yes.
+        if column is not None and (column == config.id or (task and task.is_classification)):
+            rows[column] = as_text(rows[column])
+    rows = _typed(rows, config, keep=_text_columns(config, task))
+    _check_ids(rows, config, origin)
+    _check_declared_numbers(rows, config, origin)
+    _check_target(rows, config, origin, task)
+    if config.time is None:
+        return rows
+    rows = _with_times(rows, config, origin)
+    rows = rows.sort_values(config.time, kind="stable", ignore_index=True)
+    return rows if until is None else _matured(rows, config, origin, until)
+
+
+def labelled(rows: pd.DataFrame, target: str) -> pd.DataFrame:
+    """Return the rows whose outcome is known, numbered anew from 0."""
+    return rows[rows[target].notna()].reset_index(drop=True)
+
+
+def matured_by(rows: pd.DataFrame, config: Data) -> pd.Series:
+    """Return when each row's outcome is known, UTC; NaT where it never is.
+
+    Without a label time or a delay it is the event time. `config.time` must be set.
+    """
+    if config.label_time is not None:
+        known = rows[config.label_time]
+    else:
+        known = rows[config.time] + config.label_delay
+    return known.where(rows[config.target].notna())
+
+
+def as_text(values: pd.Series) -> pd.Series:
+    """Return values as `str`, whole numbers without a decimal point, missing ones as None."""
+    if pd.api.types.is_float_dtype(values):
+        whole = values.dropna()
+        if len(whole) and np.isfinite(whole).all() and (whole == np.floor(whole)).all():
+            values = values.astype("Int64")
+    return _or_none(values.astype(object).map(str, na_action="ignore"), values.notna())
+
+
+def _load(config: Data, root: Path) -> tuple[pd.DataFrame, Origin]:
+    source = str(config.source)
+    if config.query is not None:
+        return _load_query(config, root)
+    if source.startswith("sim://"):
+        from modelyard.simulations import load_simulation
+
+        return load_simulation(source.removeprefix("sim://")), Origin(source)
+    if not is_file_source(source):
+        return _load_function(source, root), Origin(source)
+    frame, places = read_files(source, root, config.missing_values)
+    return frame, Origin(source, places)
+
+
+def _load_query(config: Data, root: Path) -> tuple[pd.DataFrame, Origin]:
+    import sqlalchemy as sa
+    import sqlalchemy.exc as sa_exc
+
+    try:
+        url = sa.make_url(str(config.source))
+    except sa_exc.ArgumentError:
+        raise DataError(
+            "data.source: is no SQLAlchemy URL, like postgresql+psycopg://..."
+        ) from None
+    name = url.render_as_string(hide_password=True)
+    if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
+        path = root / str(url.database)
+        if not path.is_file():
+            raise DataError(f"{name}: there is no file {path}.")
+        url = url.set(database=str(path))
+    try:
+        engine = sa.create_engine(url)
+        try:
+            with engine.connect() as connection:
+                return pd.read_sql_query(sa.text(str(config.query)), connection), Origin(name)
+        finally:
+            engine.dispose()
+    except (sa_exc.SQLAlchemyError, ImportError) as err:
+        reason = str(getattr(err, "orig", None) or err).splitlines()[0]
+        raise DataError(
+            f"{name}: cannot be queried: {reason}. Check data.source and data.query."
+        ) from err
+
+
+def _load_function(source: str, root: Path) -> pd.DataFrame:
+    import importlib
+    import sys
+
+    module, _, function = source.partition(":")
+    sys.path.insert(0, str(root))
+    try:
+        load = getattr(importlib.import_module(module), function)
+    except ImportError as err:
+        raise DataError(f"{source}: cannot be imported from {root}: {err}.") from err
+    except AttributeError:
+        raise DataError(f"{source}: module {module} has no {function}.") from None
+    finally:
+        sys.path.remove(str(root))
+    rows = load()
+    if not isinstance(rows, pd.DataFrame):
+        raise DataError(f"{source}: returned {type(rows).__name__}, not a pandas DataFrame.")
+    return rows.copy()
+
+
+def _text_columns(config: Data, task: MLTask | None) -> set[str]:
+    names = {config.id, config.time, config.label_time, *(config.features.categorical or ())}
+    if task is not None and task.is_classification:
+        names.add(config.target)
+    return {name for name in names if name is not None}
+
+
+def _typed(rows: pd.DataFrame, config: Data, keep: set[str]) -> pd.DataFrame:
+    """Turn texts into missing values, numbers and booleans where all of a column's are."""
+    numbers = pd.to_numeric(pd.Series(config.missing_values), errors="coerce").dropna().tolist()
+    typed: dict[str, pd.Series] = {}
+    for name in map(str, rows.columns):
+        values = rows[name]
+        if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+            missing = values.isin(numbers) | np.isinf(values.to_numpy(float, na_value=np.nan))
+            typed[name] = values.mask(missing) if missing.any() else _plain_numbers(values)
+        elif pd.api.types.is_bool_dtype(values) or pd.api.types.is_datetime64_any_dtype(values):
+            typed[name] = values
+        else:
+            texts = values.astype(object)
+            there = values.notna() & ~texts.isin(config.missing_values)
+            texts = _or_none(texts, there)
+            typed[name] = texts if name in keep else _parsed(texts, numbers)
+    return pd.DataFrame(typed)
+
+
+def _or_none(values: pd.Series, there: pd.Series) -> pd.Series:
+    """Return values as objects, None where one is not there."""
+    objects = values.to_numpy(dtype=object, copy=True)
+    objects[~there.to_numpy(dtype=bool)] = None
+    return pd.Series(objects, index=values.index, name=values.name, dtype=object)
+
+
+def _plain_numbers(values: pd.Series) -> pd.Series:
+    # MLflow silently loses the signature of nullable integers that hold a missing value.
+    if pd.api.types.is_extension_array_dtype(values) or values.dtype == object:
+        return values.astype("float64" if values.isna().any() else values.dtype.type)
+    return values
+
+
+def _parsed(texts: pd.Series, missing_numbers: list[float]) -> pd.Series:
+    present = texts.dropna()
+    if present.empty:
+        return texts
+    if present.astype(str).str.lower().isin(["true", "false"]).all():
+        flags = texts.map(lambda v: str(v).lower() == "true", na_action="ignore")
+        return flags.astype("float64" if texts.isna().any() else bool)
+    numbers = pd.to_numeric(texts, errors="coerce")
+    if numbers[present.index].isna().any():
+        return texts
+    missing = numbers.isin(missing_numbers) | np.isinf(numbers.to_numpy(float, na_value=np.nan))
+    return numbers.mask(missing) if missing.any() else numbers
+
+
+def _check_columns(rows: pd.DataFrame, config: Data, origin: Origin) -> None:
+    names = [str(name) for name in rows.columns]
+    rows.columns = names
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"{origin.name}: column {twice[0]!r} stands twice; rename one of both.")
+    missing = [
+        f"{origin.name}: there is no column {column!r} ({key}).{closest(column, names)}"
+        for key, column in _named_columns(config)
+        if column not in names
+    ]
+    if missing:
+        raise DataError("\n".join(missing))
+
+
+def _named_columns(config: Data) -> Iterator[tuple[str, str]]:
+    for role in ("target", "id", "time", "label_time"):
+        if (column := getattr(config, role)) is not None:
+            yield f"data.{role}", column
+    for kind in ("numeric", "categorical", "drop"):
+        for column in getattr(config.features, kind) or ():
+            yield f"data.features.{kind}", column
+
+
+def _check_ids(rows: pd.DataFrame, config: Data, origin: Origin) -> None:
+    if config.id is None:
+        return
+    ids = rows[config.id]
+    if ids.isna().any():
+        first = int(ids.isna().to_numpy().argmax())
+        raise DataError(
+            f"{origin.name}: id column {config.id!r} is empty in {ids.isna().sum()} rows, first at "
+            f"{origin.place(first)}. An id must be there; name another column, or remove data.id."
+        )
+    again = ids.duplicated()
+    if again.any():
+        first = int(again.to_numpy().argmax())
+        raise DataError(
+            f"{origin.name}: id column {config.id!r} repeats a value in {again.sum()} rows, first "
+            f"{ids[first]!r} at {origin.place(first)}. Ids join labels to predictions and must be "
+            "unique; name another column, or leave out data.id."
+        )
+
+
+def _check_declared_numbers(rows: pd.DataFrame, config: Data, origin: Origin) -> None:
+    for column in config.features.numeric or ():
+        _check_numbers(
+            rows[column],
+            origin,
+            f"numeric feature {column!r}",
+            "Move it to data.features.categorical, or add the text to data.missing_values.",
+        )
+
+
+def _check_numbers(values: pd.Series, origin: Origin, what: str, mend: str) -> None:
+    if pd.api.types.is_numeric_dtype(values):
+        return
+    if pd.api.types.is_datetime64_any_dtype(values):
+        raise DataError(f"{origin.name}: {what} holds dates, not numbers. {mend}")
+    texts = pd.to_numeric(values, errors="coerce").isna() & values.notna()
+    if not texts.any():
+        return
+    examples = "; ".join(
+        f"{values.iloc[row]!r} at {origin.place(int(row))}" for row in np.flatnonzero(texts)[:3]
+    )
+    raise DataError(
+        f"{origin.name}: {what} holds {texts.sum()} values that are no numbers: {examples}. {mend}"
+    )
+
+
+def _check_target(rows: pd.DataFrame, config: Data, origin: Origin, task: MLTask | None) -> None:
+    target = rows[config.target]
+    if target.isna().all():
+        raise DataError(f"{origin.name}: target column {config.target!r} is empty in every row.")
+    if task is MLTask.REGRESSION:
+        mend = "Add the text to data.missing_values, or set task to a classification."
+        _check_numbers(target, origin, f"target column {config.target!r}", mend)
+    elif task is not None:
+        check_classes(target, task, config.positive, f"{origin.name}: column {config.target!r}")
+
+
+def check_classes(target: pd.Series, task: MLTask, positive: str | None, where: str) -> None:
+    """Raise DataError unless a classification target has the classes that its task needs."""
+    classes = sorted(as_text(target).dropna().unique())
+    shown = ", ".join(map(repr, classes[:6])) + (", ..." if len(classes) > 6 else "")
+    if task is MLTask.BINARY and len(classes) != 2:
+        raise DataError(
+            f"{where} has {len(classes)} classes ({shown}), and a binary_classification needs 2. "
+            "Set task to multiclass_classification or regression, or add what means `no value` "
+            "to data.missing_values."
+        )
+    if task is MLTask.MULTICLASS and not 3 <= len(classes) <= 100:
+        raise DataError(
+            f"{where} has {len(classes)} classes ({shown}), and a multiclass_classification needs "
+            f"3 to 100. Set task to {MLTask.BINARY if len(classes) == 2 else MLTask.REGRESSION}."
+        )
+    if positive is not None and positive not in classes:
+        raise DataError(f"{where} has no class {positive!r} (data.positive). Classes: {shown}.")
+
+
+def _with_times(rows: pd.DataFrame, config: Data, origin: Origin) -> pd.DataFrame:
+    assert config.time is not None
+    times = {config.time: _times(rows[config.time], config, origin)}
+    if times[config.time].isna().any():
+        first = int(times[config.time].isna().to_numpy().argmax())
+        raise DataError(
+            f"{origin.name}: time column {config.time!r} is empty in "
+            f"{times[config.time].isna().sum()} rows, first at {origin.place(first)}."
+        )
+    if config.label_time is not None:
+        known = times[config.label_time] = _times(rows[config.label_time], config, origin)
+        early = known < times[config.time]
+        if early.any():
+            first = int(early.to_numpy().argmax())
+            raise DataError(
+                f"{origin.name}: label time {config.label_time!r} is before {config.time!r} in "
+                f"{early.sum()} rows, first {rows[config.label_time][first]} before "
+                f"{rows[config.time][first]} at {origin.place(first)}. An outcome cannot be known "
+                "before its event; mend the rows, or use data.label_delay."
+            )
+    return rows.assign(**times)
+
+
+def _times(values: pd.Series, config: Data, origin: Origin) -> pd.Series:
+    times = parse_times(values, config.time_format)
+    bad = times.isna() & values.notna()
+    if bad.any():
+        first = int(bad.to_numpy().argmax())
+        expected = f"as {config.time_format}" if config.time_format else "as ISO 8601"
+        raise DataError(
+            f"{origin.name}: column {values.name!r} cannot be read {expected} in {bad.sum()} rows, "
+            f"first {values[first]!r} at {origin.place(first)}. Write data.time_format, like "
+            "%d/%m/%Y %H:%M, or mend the rows."
+        )
+    return times
+
+
+def _matured(rows: pd.DataFrame, config: Data, origin: Origin, until: datetime) -> pd.DataFrame:
+    assert config.time is not None
+    moment = until if until.tzinfo else until.replace(tzinfo=UTC)
+    times = rows[config.time]
+    kept = rows[(times < moment) & (matured_by(rows, config) <= moment)]
+    if kept.empty:
+        delay = (
+            f" and {config.label_delay} of label delay" if config.label_delay > timedelta(0) else ""
+        )
+        raise DataError(
+            f"{origin.name}: no row before {moment:%Y-%m-%d %H:%M} UTC has a known outcome{delay}. "
+            f"Its rows are from {times.iloc[0]:%Y-%m-%d %H:%M} to {times.iloc[-1]:%Y-%m-%d %H:%M} "
+            "UTC; choose a later moment."
+        )
+    return kept.reset_index(drop=True)

@@ -1,0 +1,197 @@
+"""What do the logged rows and labels of one window show?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+
+from modelyard.adapters.inference_log import ID, PREDICTION, PROBABILITY, RELEASE, read_predictions
+from modelyard.adapters.labels import ID as LABEL_ID
+from modelyard.adapters.labels import LABEL, read_labels
+from modelyard.adapters.outcomes import Outcomes, as_truth, class_name
+from modelyard.adapters.snapshots import load_snapshot
+from modelyard.adapters.workspace import Workspace
+from modelyard.config import ModelConfig
+from modelyard.domain.drift import DriftPolicy, judge_drift
+from modelyard.domain.gate import Gated
+from modelyard.domain.metrics import Metric, as_codes, get_metric
+from modelyard.domain.monitoring import WindowRecord
+from modelyard.domain.performance import PerformancePolicy, judge_performance
+from modelyard.domain.profiles import PREDICTION as PREDICTED
+from modelyard.domain.profiles import Profile, profile_reference, profile_window
+from modelyard.domain.quality import QualityPolicy, judge_quality
+from modelyard.domain.releases import Release, ReleaseState
+from modelyard.domain.values import ColumnKind, Contract
+from modelyard.domain.windows import Window
+from modelyard.errors import InvalidInputError
+from modelyard.serving.bundle import load_bundle
+from modelyard.serving.predictor import prepare_features
+
+
+@dataclass(frozen=True)
+class LoggedWindow:
+    """The rows of one window as the service answered them, with the labels known by now."""
+
+    rows: pd.DataFrame
+    """As `read_predictions` gives them, with a `label` column; missing where none is known."""
+    contract: Contract
+
+    def features(self) -> pd.DataFrame:
+        return prepare_features(self.rows, self.contract) if len(self.rows) else self.rows
+
+    def labelled(self, versions: set[str] | None = None) -> pd.DataFrame:
+        """Return the rows with a label, of these versions or of all."""
+        chosen = self.rows[LABEL].notna()
+        if versions is not None:
+            chosen &= self.rows[RELEASE].isin(versions)
+        return self.rows[chosen]
+
+
+def read_window(
+    workspace: Workspace, release: Release, window: Window, as_of: datetime
+) -> LoggedWindow:
+    """Read a window's predictions and the labels that were known by `as_of`."""
+    project = workspace.project
+    rows = read_predictions(project.log_folder(release.model), window.start, window.end)
+    labels = read_labels(project.label_folder(release.model), as_of)
+    known = dict(zip(labels[LABEL_ID], labels[LABEL], strict=True))
+    rows[LABEL] = rows[ID].map(known)
+    return LoggedWindow(rows, release.delivery.contract)
+
+
+def judging_release(
+    workspace: Workspace, model: str, window: Window, min_rows: int
+) -> Release | None:
+    """Return the release that a window is judged by: the champion where it answered enough rows.
+
+    Otherwise the one that answered most; None where no known release answered any.
+    """
+    log = workspace.project.log_folder(model)
+    answered = read_predictions(log, window.start, window.end)[RELEASE].value_counts()
+    champion = workspace.ledger.champion(model)
+    if champion is not None and (
+        answered.empty or answered.get(champion.version, 0) >= min(min_rows, answered.max())
+    ):
+        return champion
+    known = {r.version: r for r in workspace.ledger.releases(model) if r.version}
+    return next((known[version] for version in answered.index if version in known), champion)
+
+
+def measure(
+    workspace: Workspace,
+    config: ModelConfig,
+    release: Release,
+    window: Window,
+    logged: LoggedWindow,
+    usual_rows: float | None,
+) -> WindowRecord:
+    """Judge quality, drift and performance of one window."""
+    policy = config.monitoring
+    reference = reference_profile(workspace, release)
+    seen = profile_window(_columns(logged.features(), logged.rows, logged.contract), reference)
+    metric = get_metric(config.evaluation.primary_metric)
+    labelled = logged.labelled({str(release.version)})
+    everyone = logged.labelled()
+    gated = Gated.model_validate(release.payload(ReleaseState.GATED))
+    return WindowRecord(
+        window=window,
+        release=str(release.version),
+        served={str(v): int(n) for v, n in logged.rows[RELEASE].value_counts().items()},
+        rows=len(logged.rows),
+        quality=judge_quality(
+            reference,
+            seen,
+            QualityPolicy(min_rows=policy.min_rows),
+            duplicate_ids=int(logged.rows[ID].duplicated(keep=False).sum()),
+            expected_rows=usual_rows,
+        ),
+        drift=judge_drift(
+            reference,
+            seen,
+            DriftPolicy(false_alarms=policy.false_alarms.rate, min_rows=policy.min_rows),
+        ),
+        performance=judge_performance(
+            metric,
+            as_truth(labelled[LABEL], logged.contract),
+            _answers(labelled, logged.contract).for_metric(metric),
+            rows=int((logged.rows[RELEASE] == release.version).sum()),
+            promised=gated.metrics[metric.name],
+            policy=PerformancePolicy(confidence=config.evaluation.confidence),
+        ),
+        realized=_realized(metric, everyone, logged.contract),
+    )
+
+
+def reference_profile(workspace: Workspace, release: Release) -> Profile:
+    """Return the profile of the rows that a release was trained on, made on first use."""
+    file = workspace.project.folder("profiles", release.model) / f"{release.id}.json"
+    if file.exists():
+        return Profile.model_validate_json(file.read_text())
+    rows, contract = reference_rows(workspace, release), release.delivery.contract
+    columns = _columns(prepare_features(rows, contract), rows, contract)
+    profile = profile_reference(columns, profiled_kinds(contract))
+    half = file.with_suffix(".part")
+    half.write_text(profile.model_dump_json())
+    half.replace(file)
+    return profile
+
+
+def profiled_kinds(contract: Contract) -> dict[str, ColumnKind]:
+    """Return the kind of every column that drift is looked for in: features and prediction."""
+    of_prediction = (
+        ColumnKind.CATEGORICAL if contract.task.is_classification else ColumnKind.NUMERIC
+    )
+    return {**{column.name: column.kind for column in contract.columns}, PREDICTED: of_prediction}
+
+
+def drawn_rows(
+    rows: pd.DataFrame, contract: Contract, labels: pd.Series | None = None
+) -> pd.DataFrame:
+    """Return features, prediction and target of rows, as a drift report draws them."""
+    target = rows[contract.target] if labels is None else labels
+    if contract.task.is_classification:
+        target = target.map(class_name, na_action="ignore")
+    return prepare_features(rows, contract).assign(
+        **{PREDICTED: rows[PREDICTION].to_numpy(), contract.target: target.to_numpy()}
+    )
+
+
+def reference_rows(workspace: Workspace, release: Release) -> pd.DataFrame:
+    """Return the rows that drift of a release is measured against, with its predictions."""
+    rows = load_snapshot(release.delivery.training, workspace.project.snapshot_folder())
+    build = release.build
+    bundle = load_bundle(workspace.project.home / build.bundle, build.digest)
+    return rows.assign(**{PREDICTION: bundle.predictor.predict_frame(rows).predictions})
+
+
+def _columns(
+    features: pd.DataFrame, rows: pd.DataFrame, contract: Contract
+) -> dict[str, np.ndarray]:
+    kind: type = object if contract.task.is_classification else np.float64
+    predicted = np.asarray(rows[PREDICTION].to_numpy(), dtype=kind)
+    columns = {name: features[name].to_numpy() for name in contract.names() if name in features}
+    return {**columns, PREDICTED: predicted}
+
+
+def _answers(rows: pd.DataFrame, contract: Contract) -> Outcomes:
+    if not contract.task.is_classification:
+        return Outcomes(rows[PREDICTION].to_numpy(dtype=np.float64), None)
+    codes = as_codes(rows[PREDICTION].to_numpy(), contract.classes, contract.positive)
+    names = [PROBABILITY]
+    if contract.positive is None:
+        names = [f"{PROBABILITY}_{label}" for label in contract.classes]
+    if rows.empty or any(n not in rows or rows[n].isna().any() for n in names):
+        return Outcomes(codes, None)
+    scores = rows[names].to_numpy(dtype=np.float64)
+    return Outcomes(codes, scores[:, 0] if contract.positive is not None else scores)
+
+
+def _realized(metric: Metric, rows: pd.DataFrame, contract: Contract) -> float | None:
+    try:
+        value = metric(as_truth(rows[LABEL], contract), _answers(rows, contract).for_metric(metric))
+    except InvalidInputError:  # no label yet
+        return None
+    return value if np.isfinite(value) else None

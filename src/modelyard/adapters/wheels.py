@@ -1,0 +1,82 @@
+"""Which wheels does a replica need on another interpreter than this one, and where are they?
+
+Resolved and fetched by uv, which keeps what it fetched in its own cache.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from uv import find_uv_bin
+
+from modelyard.errors import RolloutError
+
+
+@dataclass(frozen=True)
+class BasePython:
+    """The interpreter of a base image, as uv names its platform."""
+
+    version: str
+    platform: str
+
+
+def lock_requirements(requirements: Path, python: BasePython, lock: Path) -> None:
+    """Write the bundle's pins, and what a replica needs beside them, with every wheel's hash."""
+    draft = lock.with_suffix(".part")
+    _uv(
+        "compile",
+        *("-", str(requirements), "--output-file", str(draft)),
+        *("--generate-hashes", "--no-header", "--no-annotate", "--quiet"),
+        python=python,
+        given="\n".join(serving_requirements()),
+    )
+    draft.replace(lock)
+
+
+def fetch_packages(lock: Path, python: BasePython, target: Path) -> None:
+    """Unpack the locked wheels, each checked against its hash, from the index or uv's cache."""
+    _uv(
+        "install",
+        *("--requirements", str(lock), "--target", str(target)),
+        *("--require-hashes", "--no-deps", "--no-compile-bytecode", "--quiet"),
+        python=python,
+    )
+    # A quarter of scientific packages is their own tests. Should one need them after all, the
+    # golden rows say so.
+    for tests in list(target.rglob("tests")):
+        shutil.rmtree(tests, ignore_errors=True)
+
+
+def _uv(command: str, *words: str, python: BasePython, given: str = "") -> None:
+    done = subprocess.run(
+        [
+            *(find_uv_bin(), "pip", command, *words, "--only-binary", ":all:"),
+            *("--python", sys.executable, "--python-version", python.version),
+            *("--python-platform", python.platform),
+        ],
+        input=given,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise RolloutError(
+            f"The release's requirements cannot be had for Python {python.version} on "
+            f"{python.platform}:\n{done.stderr.strip()[-2000:]}\nCheck the bundle's "
+            "requirements.txt and that the package index answers."
+        )
+
+
+def serving_requirements() -> list[str]:
+    """Return what a replica needs beside the model's own packages, from our own metadata."""
+    there = {"extra": "serving", "sys_platform": "linux", "platform_system": "Linux"}
+    return sorted(
+        f"{r.name}{r.specifier}"
+        for r in map(Requirement, metadata.requires("modelyard") or ())
+        if r.marker and r.marker.evaluate(there) and not r.marker.evaluate(there | {"extra": ""})
+    )

@@ -1,0 +1,78 @@
+"""What does a step work with? The parts of the platform, as this project's configs name them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelyard.ledger import Ledger
+from modelyard.project import Project
+
+if TYPE_CHECKING:
+    from modelyard.adapters.mlflow import Tracking
+    from modelyard.adapters.target import Target
+
+
+class Workspace:
+    """The ledger, the tracking server and the serving targets of one project."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+
+    @classmethod
+    def find(cls) -> Workspace:
+        """Return the workspace of the project around the working directory."""
+        return _workspace(Project.find().root)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger.open(self.project.ledger_url)
+
+    @cached_property
+    def tracking(self) -> Tracking:
+        from modelyard.adapters.mlflow import Tracking  # seconds of import, only where needed
+
+        return Tracking(self.project)
+
+    def target(self, name: str) -> Target:
+        """Return the target that a config's `service.target` names."""
+        project = self.project
+        if name == "docker":
+            from modelyard.adapters.docker import DockerTarget
+            from modelyard.adapters.platform import platform_id
+
+            return DockerTarget(
+                run_folder=project.run_folder(),
+                log_root=project.log_folder,
+                host=project.platform.gateway.host,
+                gateway_image=project.platform.docker.gateway_image,
+                platform_id=platform_id(project),
+            )
+        from modelyard.adapters.local import LocalTarget
+
+        return LocalTarget(
+            project.folder("run", "services"), project.log_folder, project.platform.gateway.host
+        )
+
+    @property
+    def tracking_page(self) -> str | None:
+        """Address of MLflow's pages; None where no server runs."""
+        from modelyard.adapters.platform import read_platform
+
+        mlflow = read_platform(self.project).get("mlflow")
+        return mlflow.url if mlflow else None
+
+
+@contextmanager
+def hold_model(model: str) -> Iterator[None]:
+    """Hold the right to change a model's releases; raises ConflictError where another has it."""
+    with Workspace.find().ledger.lock(model):
+        yield
+
+
+@lru_cache(maxsize=8)
+def _workspace(root: Path) -> Workspace:
+    return Workspace(Project(root))

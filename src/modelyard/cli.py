@@ -1,0 +1,35 @@
+"""What does the `modelyard` command do?"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from modelyard.commands import configs, delivery, history, platform, traffic
+from modelyard.errors import ModelYardError
+
+app = typer.Typer(
+    name="modelyard",
+    help="Continuous delivery for machine-learning models: train, gate, release, serve, monitor.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+for group in (configs, platform, delivery, history, traffic):
+    group.register(app)
+
+
+def main() -> None:
+    """Run the command; what went wrong is said in one message, without a stack trace.
+
+    Exit codes: 0 done, 1 failed, 2 bad input or config, 3 a gate or a rule said no.
+    """
+    try:
+        app()
+    except ModelYardError as err:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print("Error:", style="bold red", end=" ")
+        console.print(str(err), markup=False)
+        sys.exit(err.exit_code)

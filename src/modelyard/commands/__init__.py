@@ -1,0 +1,1 @@
+"""The `modelyard` commands, a file for each group; `modelyard.cli` puts them together."""

@@ -1,0 +1,145 @@
+"""The commands that run a flow once, here: deliver, monitor, retrain, rollback."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from modelyard.commands.running import console, load_flow, shown_steps
+from modelyard.domain.gate import GateVerdict
+
+Model = Annotated[str, typer.Argument(help="Name of a config under configs/models/.")]
+AsOf = Annotated[
+    datetime | None,
+    typer.Option(
+        "--as-of",
+        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"],
+        help="Use only what was known by this moment (UTC).",
+    ),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log lines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this group."""
+    app.command("deliver")(deliver)
+    app.command("monitor")(monitor)
+    app.command("retrain")(retrain)
+    app.command("rollback")(roll_back)
+
+
+def deliver(
+    model: Model,
+    reason: Annotated[str, typer.Option(help="Why; goes into the change log.")] = "manual",
+    as_of: AsOf = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Train and measure, show the gate, release nothing.")
+    ] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train, evaluate, register, build and roll out; ends with 3 where the gate keeps the champion.
+
+    A delivery that was interrupted goes on where it was.
+    """
+    flow = load_flow("flows.model_delivery", "deliver_model", verbose=verbose)
+    outcome = _run(flow, model, reason=reason, as_of=as_of, dry_run=dry_run)
+    if as_json:
+        console.print_json(outcome.model_dump_json())
+    else:
+        show_gate(outcome.gated)
+        if outcome.version:
+            console.print(
+                f"[green]{model} {outcome.version} serves at[/] [bold]{outcome.url}[/]  "
+                f"([dim]curl {outcome.url}/version[/])"
+            )
+    if outcome.gated.decision.verdict is not GateVerdict.PROMOTE:
+        raise typer.Exit(3)
+
+
+def monitor(
+    model: Model, as_of: AsOf = None, as_json: AsJson = False, verbose: Verbose = False
+) -> None:
+    """Measure the windows that have ended, and raise alarms."""
+    flow = load_flow("flows.model_monitoring", "monitor_model", verbose=verbose)
+    records = _run(flow, model, as_of=as_of)
+    if as_json:
+        console.print_json(data=[record.model_dump(mode="json") for record in records])
+        return
+    if not records:
+        console.print(f"No window of {model} has ended since the last time.")
+        return
+    table = Table("window", "release", "rows", "labels", "realized", "performance", "drift", "data")
+    for record in records:
+        table.add_row(
+            f"{record.window.start:%Y-%m-%d %H:%M} … {record.window.end:%Y-%m-%d %H:%M}",
+            record.release,
+            f"{record.rows:,}",
+            f"{record.performance.coverage:.0%}",
+            "" if record.realized is None else f"{record.realized:.4g}",
+            record.performance.outcome,
+            record.drift.outcome,
+            record.quality.outcome,
+        )
+    console.print(table)
+
+
+def retrain(
+    model: Model,
+    cause: Annotated[str, typer.Option(help="person or schedule.")] = "person",
+    as_of: AsOf = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Ask the controller whether to retrain, and deliver if it says so; 3 where it does not."""
+    from modelyard.domain.retraining import RetrainingVerdict
+
+    flow = load_flow("flows.model_retraining", "retrain_model", verbose=verbose)
+    decision = _run(flow, model, cause=cause, as_of=as_of)
+    if as_json:
+        console.print_json(decision.model_dump_json())
+    else:
+        table = Table("", "rule", "finding", title=f"Retraining of {model}: {decision.verdict}")
+        for reason in decision.reasons:
+            table.add_row("✓" if reason.passed else "✗", reason.rule, reason.words)
+        console.print(table)
+    if decision.verdict is not RetrainingVerdict.RETRAIN:
+        raise typer.Exit(3)
+
+
+def roll_back(
+    model: Model,
+    to: Annotated[str | None, typer.Option(help="Version; without it the one before.")] = None,
+    reason: Annotated[str, typer.Option(help="Why; goes into the history.")] = "manual",
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Put a former release back in traffic, from its stored files, without a rebuild."""
+    flow = load_flow("flows.model_rollback", "roll_back_model", verbose=verbose)
+    status = _run(flow, model, to=to, reason=reason)
+    if as_json:
+        console.print_json(status.model_dump_json())
+        return
+    (version,) = status.weights
+    console.print(f"[green]{model} {version} serves at[/] [bold]{status.url}[/]")
+
+
+def show_gate(gated: Any) -> None:
+    """Print the gate's rules and verdict."""
+    verdict = gated.decision.verdict
+    table = Table("", "rule", "finding", title=f"Gate: {verdict}")
+    for rule in gated.decision.rules:
+        mark = {"promote": "[green]✓[/]", "inconclusive": "[yellow]?[/]"}.get(
+            rule.verdict, "[red]✗[/]"
+        )
+        table.add_row(mark, rule.name, rule.reason)
+    console.print(table)
+
+
+def _run(flow: Any, model: str, **parameters: Any) -> Any:
+    with shown_steps():
+        return flow(model, **parameters)

@@ -1,0 +1,216 @@
+"""How does a replay run window by window, and what does it show at the end?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from modelyard.adapters.monitoring_plots import replay_story, window_points
+from modelyard.adapters.platform import read_platform
+from modelyard.adapters.replay import Replay, Traffic
+from modelyard.adapters.workspace import Workspace
+from modelyard.commands.running import console
+from modelyard.domain.monitoring import IncidentCause, WindowRecord
+from modelyard.domain.releases import UNFINISHED, Release
+from modelyard.domain.retraining import RetrainingCause, RetrainingDecision
+from modelyard.domain.windows import Window
+
+AUTOMATION_SECONDS = 60.0
+"""How long the platform's automation may take to decide, before the replay asks by itself: what
+the scheduled reconciliation does for an event that was lost."""
+
+DELIVERY_SECONDS = 600.0
+
+
+def run_replay(
+    workspace: Workspace,
+    champion: Release,
+    url: str,
+    *,
+    monitor: Callable[..., list[WindowRecord]],
+    retrain: Callable[..., RetrainingDecision],
+    source: str | None,
+    start: datetime | None,
+    end: datetime | None,
+    speed: float | None,
+    as_json: bool,
+) -> None:
+    """Replay rows against the live service, and print what every window showed."""
+    config = workspace.project.model(champion.model)
+    replay = Replay(
+        workspace, config, champion, url, source=source, start=start, end=end, speed=speed
+    )
+    loop = _Loop(workspace, replay, config.name, monitor, retrain)
+    records = loop.run()
+    if as_json:
+        console.print_json(
+            data={
+                "windows": [record.model_dump(mode="json") for record in records],
+                "requests": replay.traffic.requests,
+                "failed": replay.traffic.failed,
+            }
+        )
+        return
+    console.print(_story_table(records, config.evaluation.primary_metric, loop.notes))
+    console.print(_traffic_line(replay.traffic))
+    console.print(f"Plot: [bold]{_plot(workspace, config.name, records)}[/]")
+
+
+class _Loop:
+    """Traffic of one window and the flows about the one before, side by side."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        replay: Replay,
+        model: str,
+        monitor: Callable[..., list[WindowRecord]],
+        retrain: Callable[..., RetrainingDecision],
+    ) -> None:
+        self._workspace = workspace
+        self._replay = replay
+        self._model = model
+        self._monitor = monitor
+        self._retrain = retrain
+        self._by_platform = "worker" in read_platform(workspace.project)
+        self.notes: dict[str, str] = {}
+        """What came of a window, by its id."""
+
+    def run(self) -> list[WindowRecord]:
+        windows = self._replay.windows
+        labels_by: datetime | None = None
+        with (
+            Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                console=console,
+                transient=True,
+            ) as progress,
+            ThreadPoolExecutor(1) as sender,
+        ):
+            bar = progress.add_task("Replaying windows", total=len(windows))
+            sent: Future[None] = sender.submit(self._replay.send, windows[0])
+            for number, window in enumerate(windows):
+                sent.result()
+                self._replay.load_labels(labels_by, window.end)
+                labels_by = window.end
+                if number + 1 < len(windows):
+                    self._replay.flow_at_work(True)
+                    sent = sender.submit(self._replay.send, windows[number + 1])
+                progress.update(bar, description=f"Window {window.start:%Y-%m-%d}: monitoring")
+                self._watch(window, lambda text: progress.update(bar, description=text))
+                self._replay.flow_at_work(False)
+                progress.advance(bar)
+        return self._records(windows)
+
+    def _watch(self, window: Window, say: Callable[[str], None]) -> None:
+        records = self._monitor(self._model, as_of=window.end)
+        asked = [r for r in records if r.window.id == window.id and self._asks(r)]
+        if not asked:
+            return
+        say(f"Window {window.start:%Y-%m-%d}: {', '.join(asked[0].causes)}; asking the controller")
+        before = self._champion()
+        verdict = self._decide(window)
+        after = self._champion()
+        self.notes[window.id] = f"→ {after}" if after != before else verdict
+
+    def _asks(self, record: WindowRecord) -> bool:
+        on = self._workspace.project.model(self._model).retraining.on
+        return any(cause in on for cause in record.causes if cause is not IncidentCause.DATA)
+
+    def _decide(self, window: Window) -> str:
+        if self._by_platform:
+            decided = self._wait_for_platform(window)
+            if decided is not None:
+                return decided
+        cause = RetrainingCause.SCHEDULE
+        return str(self._retrain(self._model, cause=cause, as_of=window.end).verdict)
+
+    def _wait_for_platform(self, window: Window) -> str | None:
+        """Wait until the automation's flow run has decided on a window, and its delivery ended."""
+        ledger = self._workspace.ledger
+        began = time.monotonic()
+        while time.monotonic() - began < AUTOMATION_SECONDS:
+            made = [
+                d for d in ledger.decisions(self._model) if d.decision.get("window_id") == window.id
+            ]
+            if made:
+                while time.monotonic() - began < DELIVERY_SECONDS and self._under_way(made[-1].key):
+                    time.sleep(0.25)
+                return made[-1].verdict
+            time.sleep(0.25)
+        return None
+
+    def _under_way(self, key: str) -> bool:
+        decision = self._workspace.ledger.decision(key)
+        if decision is None or decision.verdict != "retrain":
+            return False
+        if decision.release_id is None:
+            return True
+        return self._workspace.ledger.release_by_id(decision.release_id).state in UNFINISHED
+
+    def _champion(self) -> str:
+        champion = self._workspace.ledger.champion(self._model)
+        return str(champion.version) if champion else "-"
+
+    def _records(self, windows: tuple[Window, ...]) -> list[WindowRecord]:
+        ids = {window.id for window in windows}
+        recorded = self._workspace.ledger.windows(self._model)
+        return [WindowRecord.model_validate(w.record) for w in recorded if w.id in ids]
+
+
+def _story_table(records: list[WindowRecord], metric: str, notes: dict[str, str]) -> Table:
+    table = Table("window", "rows", metric, "performance", "drift", "data", "served by", "then")
+    for record in records:
+        table.add_row(
+            f"{record.window.start:%Y-%m-%d}",
+            f"{record.rows:,}",
+            "" if record.realized is None else f"{record.realized:.4g}",
+            _coloured(record.performance.outcome, "degraded"),
+            _coloured(record.drift.outcome, "drifted"),
+            _coloured(record.quality.outcome, "broken"),
+            ", ".join(f"{version}: {rows:,}" for version, rows in sorted(record.served.items())),
+            notes.get(record.window.id, ""),
+        )
+    return table
+
+
+def _coloured(outcome: str, wrong: str) -> str:
+    return f"[red]{outcome}[/]" if outcome == wrong else str(outcome)
+
+
+def _traffic_line(traffic: Traffic) -> str:
+    colour = "red" if traffic.failed else "green"
+    return (
+        f"{traffic.rows:,} rows in {traffic.requests:,} requests, "
+        f"[{colour}]{traffic.failed} failed[/]."
+    )
+
+
+def _plot(workspace: Workspace, model: str, records: list[WindowRecord]) -> Path:
+    config = workspace.project.model(model)
+    figure = replay_story(
+        window_points(records), config.evaluation.primary_metric, marks=_marks(config)
+    )
+    path = workspace.project.folder("reports", model) / "replay.png"
+    figure.savefig(path, dpi=110)
+    workspace.tracking.log_figures(workspace.tracking.monitoring_run(model), {"replay": figure})
+    return path
+
+
+def _marks(config: Any) -> dict[str, datetime]:
+    """Return what is known to have happened: only a simulation knows."""
+    if not str(config.data.source).startswith("sim://"):
+        return {}
+    from modelyard.simulations import known_events
+
+    return known_events(str(config.data.source))

@@ -1,0 +1,89 @@
+"""How does a command run a flow of the application, here and now, and show what it does?"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from modelyard.project import Project
+
+console = Console()
+
+
+def load_flow(module: str, name: str, *, verbose: bool = False) -> Callable[..., Any]:
+    """Import one flow of the project around the working directory, set up to run in this process.
+
+    The application's folders (`flows/`, `tasks/`) belong to the project and not to the installed
+    package; Prefect reads its settings when it is imported, so they are set first.
+    """
+    from modelyard.adapters.platform import prefect_environment
+
+    project = Project.find()
+    os.environ.update(prefect_environment(project))
+    if not verbose:
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    if str(project.root) not in sys.path:
+        sys.path.insert(0, str(project.root))
+    with console.status("Loading Prefect …"):
+        return getattr(importlib.import_module(module), name)
+
+
+class Steps:
+    """A live table of a flow's steps: what runs, what is done, and the seconds that it took."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[str, str, float, float | None]] = []
+        self._spinner = Spinner("dots", style="cyan")
+        self._lock = threading.Lock()
+
+    def hear(self, news: Any) -> None:
+        """Take one piece of news from `modelyard.adapters.steps`."""
+        now = time.monotonic()
+        with self._lock:
+            if news.state == "running":
+                self._rows.append((news.step, "running", now, None))
+                return
+            for place in range(len(self._rows) - 1, -1, -1):
+                step, state, started, _ = self._rows[place]
+                if step == news.step and state == "running":
+                    self._rows[place] = (step, news.state, started, now)
+                    return
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        grid = Table.grid(padding=(0, 1))
+        now = time.monotonic()
+        with self._lock:
+            rows = list(self._rows)
+        for step, state, started, ended in rows:
+            mark: Any = {"completed": Text("✓", "green"), "failed": Text("✗", "red")}.get(
+                state, self._spinner
+            )
+            seconds = Text(f"{(ended or now) - started:6.1f} s", "dim")
+            grid.add_row(mark, Text(step), seconds)
+        yield grid
+
+
+@contextmanager
+def shown_steps() -> Iterator[None]:
+    """Show the steps of the flows that run inside the block."""
+    from modelyard.adapters.steps import listeners
+
+    steps = Steps()
+    listeners.append(steps.hear)
+    try:
+        with Live(steps, console=console, refresh_per_second=8, transient=not console.is_terminal):
+            yield
+    finally:
+        listeners.remove(steps.hear)

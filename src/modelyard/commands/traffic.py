@@ -1,0 +1,157 @@
+"""The commands that talk to a live service: predict, labels, replay."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from modelyard.commands.delivery import AsJson, Model, Verbose
+from modelyard.commands.running import console, load_flow
+from modelyard.domain.values import ServiceStatus
+from modelyard.errors import DataError, ServiceUnavailableError
+from modelyard.project import Project
+
+if TYPE_CHECKING:
+    from modelyard.adapters.workspace import Workspace
+    from modelyard.domain.releases import Release
+
+_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]
+errors = Console(stderr=True)
+File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV or Parquet file.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this group."""
+    app.command("predict")(predict)
+    app.command("labels")(labels)
+    app.command("replay")(replay)
+
+
+def predict(
+    model: Model,
+    file: File,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="CSV file to write; default: stdout.")
+    ] = None,
+) -> None:
+    """Send a file's rows to the live service and write them back with its predictions."""
+    from modelyard.adapters.client import ServiceClient
+    from modelyard.adapters.files import read_files
+    from modelyard.adapters.frames import as_features
+
+    workspace, champion, status = _live(model)
+    contract = champion.delivery.contract
+    missing = workspace.project.model(model).data.missing_values
+    raw, _ = read_files(str(file), Path.cwd(), missing)
+    named = [name for name in (contract.id, contract.time) if name in raw.columns]
+    rows = as_features(raw, contract).join(raw[named])
+    answers: list[Any] = []
+    with ServiceClient(status.url, contract) as client:
+        for start in track(range(0, len(rows), 500), "Predicting", console=errors, transient=True):
+            answers += client.predict(rows.iloc[start : start + 500]).predictions
+    raw.assign(prediction=answers).to_csv(output or sys.stdout, index=False)
+    if output:
+        console.print(f"{len(rows):,} predictions by release {champion.version} in {output}")
+
+
+def labels(
+    model: Model,
+    file: File,
+    id_column: Annotated[str | None, typer.Option("--id", help="Default: data.id.")] = None,
+    label_column: Annotated[
+        str | None, typer.Option("--label", help="Default: data.target.")
+    ] = None,
+    time_column: Annotated[
+        str | None, typer.Option("--time", help="When each label became known; default: now.")
+    ] = None,
+) -> None:
+    """Load true outcomes of rows that were predicted; loading a file again changes nothing."""
+    import pandas as pd
+
+    from modelyard.adapters.files import read_files
+    from modelyard.adapters.labels import store_labels
+    from modelyard.adapters.sources import parse_times
+
+    project = Project.find()
+    config = project.model(model)
+    rows, _ = read_files(str(file), Path.cwd(), config.data.missing_values)
+    key, target = id_column or config.data.id, label_column or config.data.target
+    if key is None:
+        raise DataError(f"{model} has no data.id: name the column of row ids with --id.")
+    if time_column is None and config.data.label_time in rows.columns:
+        time_column = config.data.label_time
+    for name in filter(None, (key, target, time_column)):
+        if name not in rows.columns:
+            raise DataError(f"{file} has no column {name!r}; it has {', '.join(rows.columns)}.")
+    now = pd.Timestamp.now(tz="UTC").floor("s")
+    known = pd.Series(now, index=rows.index)
+    if time_column is not None:
+        known = parse_times(rows[time_column], config.data.time_format)
+    outcomes = rows[target] if config.task.is_classification else pd.to_numeric(rows[target])
+    count = store_labels(project.label_folder(config.name), rows[key], outcomes, known)
+    console.print(f"{count:,} labels of {model} loaded; `modelyard monitor {model}` uses them.")
+
+
+def replay(
+    model: Model,
+    file: Annotated[
+        str | None, typer.Argument(help="File with the rows; default: the config's data source.")
+    ] = None,
+    start: Annotated[
+        datetime | None,
+        typer.Option("--from", formats=_FORMATS, help="Default: after the champion's rows."),
+    ] = None,
+    end: Annotated[datetime | None, typer.Option("--to", formats=_FORMATS)] = None,
+    speed: Annotated[
+        float | None, typer.Option(min=0.001, help="Times faster than real; default: no pause.")
+    ] = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Send rows in time order as live traffic, labels arriving when they really would.
+
+    Each monitoring window is measured when it ends, and the retraining controller is asked: by
+    the platform's own automation where `modelyard up` runs, otherwise here. Traffic goes on
+    meanwhile.
+    """
+    from modelyard.commands.replaying import run_replay
+
+    monitor = load_flow("flows.model_monitoring", "monitor_model", verbose=verbose)
+    retrain = load_flow("flows.model_retraining", "retrain_model", verbose=verbose)
+    workspace, champion, status = _live(model)
+    run_replay(
+        workspace,
+        champion,
+        status.url,
+        monitor=monitor,
+        retrain=retrain,
+        source=file,
+        start=_utc(start),
+        end=_utc(end),
+        speed=speed,
+        as_json=as_json,
+    )
+
+
+def _live(model: str) -> tuple[Workspace, Release, ServiceStatus]:
+    from modelyard.adapters.workspace import Workspace
+
+    workspace = Workspace.find()
+    config = workspace.project.model(model)
+    champion = workspace.ledger.champion(config.name)
+    status = workspace.target(config.service.target).status(config.name) if champion else None
+    if champion is None or status is None:
+        raise ServiceUnavailableError(
+            f"{model} has no service. `modelyard deliver {model}` makes one."
+        )
+    return workspace, champion, status
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment is not None else None

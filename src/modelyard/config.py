@@ -1,0 +1,385 @@
+"""What may a user write into configs/?
+
+One description for the loader, the command, the docs and the editor: `modelyard validate --schema`
+prints it as JSON schema.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from cronsim import CronSim, CronSimError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+from modelyard.config_file import ContradictionError, closest, load_file, shown
+from modelyard.config_rules import contradictions
+from modelyard.config_values import (
+    Budget,
+    Duration,
+    EnvStr,
+    FalseAlarms,
+    Holdout,
+    KOfN,
+    PositiveDuration,
+    Share,
+    WindowOrAll,
+)
+from modelyard.domain.values import MLTask
+from modelyard.errors import ConfigError
+
+_A_DAY = datetime(2024, 1, 1)
+_DEFAULTS = {
+    MLTask.REGRESSION: ("sklearn.ensemble.HistGradientBoostingRegressor", "mae"),
+    MLTask.BINARY: ("sklearn.ensemble.HistGradientBoostingClassifier", "roc_auc"),
+    MLTask.MULTICLASS: ("sklearn.ensemble.HistGradientBoostingClassifier", "accuracy"),
+}
+
+
+def _cron(text: str) -> str:
+    try:
+        CronSim(text, _A_DAY)
+    except CronSimError:
+        raise ValueError(
+            "is no cron schedule; write minute, hour, day, month and weekday, like '0 3 * * 0'"
+        ) from None
+    return text
+
+
+def _dotted_path(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", text) is None:
+        raise ValueError(
+            "is no import path; write package.module.Class, like sklearn.linear_model.Ridge"
+        )
+    return text
+
+
+def _function_path(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text) is None:
+        raise ValueError("names no function; write module:function, like my_project.models:build")
+    return text
+
+
+def _alert_url(url: EnvStr) -> EnvStr:
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", url) is None:
+        raise ValueError("is no Apprise URL, like mailto://... or slack://...")
+    return url
+
+
+def _text(value: Any) -> Any:
+    # A class or a missing value is often a number, which nobody thinks of putting in quotes.
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _texts(value: Any) -> Any:
+    return [_text(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+Cron = Annotated[str, AfterValidator(_cron), Field(examples=["0 * * * *"])]
+ColumnName = Annotated[str, Field(min_length=1)]
+AlertUrls = tuple[Annotated[EnvStr, AfterValidator(_alert_url)], ...]
+Slug = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$")]
+
+
+def _relax_evaluation(schema: dict[str, Any]) -> None:
+    # Every config has a primary metric in the end, but the file may leave it to the task's default.
+    schema.pop("required", None)
+
+
+def _relax_model(schema: dict[str, Any]) -> None:
+    schema["required"].remove("evaluation")
+
+
+class Section(BaseModel):
+    """A part of a config: frozen, and it refuses keys that it does not know."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+
+class Features(Section):
+    """Which columns the model sees. A list that is left out is inferred; `[]` means none."""
+
+    numeric: tuple[ColumnName, ...] | None = None
+    """Columns read as numbers; true and false count as 1 and 0."""
+    categorical: tuple[ColumnName, ...] | None = None
+    """Columns read as categories, whatever their values look like."""
+    drop: tuple[ColumnName, ...] = ()
+    """Columns that are never features."""
+
+
+class Data(Section):
+    """Where the rows are and what their columns mean."""
+
+    source: EnvStr
+    """A path, glob or URL (csv, csv.gz, parquet), a SQLAlchemy URL, module:function, or sim://NAME.
+
+    Paths are relative to the project. `${VARIABLE}` and `${VARIABLE:-default}` are replaced.
+    """
+    query: EnvStr | None = None
+    """SQL whose rows are read; with a SQLAlchemy URL only."""
+    target: ColumnName
+    """Column that the model predicts."""
+    positive: Annotated[str | None, BeforeValidator(_text)] = None
+    """Class that a binary score is about; by default the last one in text order (yes, UP, 1)."""
+    id: ColumnName | None = None
+    """Column with a unique key of each row: it joins late labels to predictions."""
+    time: ColumnName | None = None
+    """Column with the event time; it orders everything. Times without a UTC offset are UTC."""
+    time_format: str | None = None
+    """strptime format of the time columns where they are not ISO 8601, like %d/%m/%Y %H:%M."""
+    label_time: ColumnName | None = None
+    """Column with the time at which the true outcome became known."""
+    label_delay: Duration = timedelta(0)
+    """How long after the event time the true outcome is known."""
+    missing_values: Annotated[tuple[str, ...], BeforeValidator(_texts)] = (
+        "",
+        "NA",
+        "N/A",
+        "NaN",
+        "nan",
+        "null",
+        "NULL",
+    )
+    """Cell texts, and numbers like -999, that mean: no value."""
+    features: Features = Features()
+
+
+class Training(Section):
+    """How a candidate is trained."""
+
+    estimator: Annotated[str, AfterValidator(_dotted_path)] | None = None
+    """Import path of a scikit-learn estimator; by default the task's gradient boosting."""
+    pipeline: Annotated[str, AfterValidator(_function_path)] | None = None
+    """Instead of an estimator: module:function that returns an unfitted scikit-learn pipeline."""
+    params: dict[str, Any] = {}
+    """Keyword arguments of the estimator, or of the pipeline function."""
+    window: WindowOrAll = "all"
+    """Train on the newest rows of this span of event time, or on all of them."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Random state of everything that draws."""
+
+
+class Threshold(Section):
+    """Limits of one metric on the holdout."""
+
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _means_something(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("limits nothing; give it a min or a max")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        return self
+
+
+class Evaluation(Section):
+    """What a challenger must show before it is promoted."""
+
+    model_config = ConfigDict(json_schema_extra=_relax_evaluation)
+
+    primary_metric: str
+    """Metric that decides: by default mae, roc_auc or accuracy, by task."""
+    holdout: Holdout = Holdout(percent=20)
+    """Newest rows, kept from training: `newest 20%` of the rows or `newest 14d`."""
+    thresholds: dict[str, Threshold] = {}
+    """Limits by metric that a challenger must keep."""
+    margin: Share = 0.0
+    """How much worse than the champion a challenger may be, relative: 1%."""
+    slices: tuple[ColumnName, ...] = ()
+    """Columns whose values are judged one by one as well."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Level of the intervals."""
+
+
+class Rollout(Section):
+    """How a release comes into traffic."""
+
+    strategy: Literal["blue_green"] = "blue_green"
+    """blue_green: the new fleet becomes ready, takes all of the traffic, the old one drains."""
+
+
+class ServiceConfig(Section):
+    """What answers predictions."""
+
+    target: Literal["local", "docker"] = "local"
+    """Replicas are processes of this machine, or containers of its Docker engine."""
+    replicas: Annotated[int, Field(ge=1, le=64)] = 2
+    port: Annotated[int, Field(ge=1024, le=65535)] | None = None
+    """Port of the service; by default a free one, which it keeps."""
+    rollout: Rollout = Rollout()
+
+
+class Monitoring(Section):
+    """What is measured of live traffic, and when it alarms."""
+
+    schedule: Cron | None = "0 * * * *"
+    """Cron schedule (UTC) on which windows that are due are measured; null: only by hand."""
+    window: PositiveDuration = timedelta(days=1)
+    """Span of event time of one window."""
+    min_rows: Annotated[int, Field(ge=1)] = 200
+    """A window with fewer rows is not judged."""
+    false_alarms: FalseAlarms = FalseAlarms()
+    """Accepted over all columns together while nothing changes."""
+
+
+class Retraining(Section):
+    """When a model is trained again."""
+
+    on: tuple[Literal["performance", "drift"], ...] = ("performance", "drift")
+    """Which alarms may lead to retraining."""
+    windows: KOfN = KOfN(k=1, n=1)
+    """At least k of the last n windows alarmed, the newest among them."""
+    cooldown: Duration = timedelta(days=1)
+    """Shortest time between two retrainings."""
+    budget: Budget = Budget(count=3, period=timedelta(days=7))
+    """At most so many retrainings within the period."""
+    min_new_labels: Annotated[int, Field(ge=0)] = 500
+    """Matured labels since the last training, below which retraining waits."""
+    schedule: Cron | None = None
+    """Cron schedule (UTC) of retraining whatever the windows say."""
+
+
+class ModelConfig(Section):
+    """One model: its data, training, evaluation, service, monitoring and retraining."""
+
+    name: Slug
+    """Same as the file's name: small letters, digits, - and _."""
+    task: MLTask
+    data: Data
+    training: Training = Training()
+    evaluation: Evaluation
+    service: ServiceConfig = ServiceConfig()
+    monitoring: Monitoring = Monitoring()
+    retraining: Retraining = Retraining()
+    alerts: AlertUrls = ()
+    """Apprise URLs that hear of this model's incidents."""
+
+    model_config = ConfigDict(json_schema_extra=_relax_model)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_by_task(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        # An unknown task is reported as such; it must not be followed by what it would have set.
+        task = raw.get("task")
+        known = isinstance(task, str) and task in _DEFAULTS
+        estimator, metric = _DEFAULTS[MLTask(task) if known else MLTask.REGRESSION]
+        filled = {**raw}
+        training = filled.setdefault("training", {})
+        if isinstance(training, dict) and not training.keys() & {"estimator", "pipeline"}:
+            filled["training"] = {"estimator": estimator, **training}
+        evaluation = filled.setdefault("evaluation", {})
+        if isinstance(evaluation, dict):
+            filled["evaluation"] = {"primary_metric": metric, **evaluation}
+        return filled
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if problems := tuple(contradictions(self)):
+            raise ContradictionError(problems)
+        return self
+
+
+class TrackingConfig(Section):
+    """MLflow."""
+
+    uri: EnvStr | None = None
+    """URL of an MLflow server; null: SQLite in home."""
+
+
+class LedgerConfig(Section):
+    """The state database."""
+
+    url: EnvStr | None = None
+    """SQLAlchemy URL; null: SQLite in home."""
+
+
+class OrchestrationConfig(Section):
+    """Prefect."""
+
+    api_url: EnvStr | None = None
+    """API URL of a Prefect server; null: the one that `modelyard up` starts."""
+    work_pool: str = "modelyard"
+    """Work pool that the deployments run in."""
+
+
+class PortsConfig(Section):
+    """Where the local servers listen; the next free port is taken when one is in use."""
+
+    prefect: Annotated[int, Field(ge=1024, le=65535)] = 4200
+    mlflow: Annotated[int, Field(ge=1024, le=65535)] = 5000
+
+
+class GatewayConfig(Section):
+    """Where services listen."""
+
+    host: str = "127.0.0.1"
+
+
+class DockerConfig(Section):
+    """Images that the Docker target starts from."""
+
+    base_image: str = "python:3.11-slim"
+    gateway_image: str = "haproxy:lts"
+
+
+class PlatformConfig(Section):
+    """Where the parts of the platform are."""
+
+    home: str = ".modelyard"
+    """Folder of everything that ModelYard writes, relative to the project."""
+    tracking: TrackingConfig = TrackingConfig()
+    ledger: LedgerConfig = LedgerConfig()
+    orchestration: OrchestrationConfig = OrchestrationConfig()
+    ports: PortsConfig = PortsConfig()
+    gateway: GatewayConfig = GatewayConfig()
+    docker: DockerConfig = DockerConfig()
+    alerts: AlertUrls = ()
+    """Apprise URLs for every model; a model's own are added to them."""
+
+
+def load_model_file(path: Path) -> ModelConfig:
+    """Read one model's config. Raises ConfigError naming every problem with its line."""
+    config = load_file(path, ModelConfig)
+    if config.name != path.stem:
+        raise ConfigError(
+            f"{shown(path)}: name = {config.name!r}: is not the file's name; rename the file to "
+            f"{config.name}.yaml, or write name: {path.stem}."
+        )
+    return config
+
+
+def load_model_config(folder: Path, name: str) -> ModelConfig:
+    """Read the config of the model `name` from `folder`, or from its `examples/`.
+
+    Raises ConfigError for an unknown name, with the known one that is most like it.
+    """
+    stem = name.removeprefix("examples/")
+    for path in (folder / f"{name}.yaml", folder / "examples" / f"{stem}.yaml"):
+        # A name with a path in it must not reach files outside of the folder.
+        if re.fullmatch(r"[\w-]+", stem) and path.is_file():
+            return load_model_file(path)
+    known = {p.stem for p in (*folder.glob("*.yaml"), *folder.glob("examples/*.yaml"))}
+    raise ConfigError(
+        f"No model {name!r} in {shown(folder)}.{closest(stem, known)} "
+        "`modelyard init FILE --target COLUMN` writes a new one."
+    )
+
+
+def load_platform_config(path: Path) -> PlatformConfig:
+    """Read the platform's config. Raises ConfigError naming every problem with its line."""
+    return load_file(path, PlatformConfig)

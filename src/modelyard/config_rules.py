@@ -1,0 +1,103 @@
+"""Which parts of a model config cannot both be meant?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from modelyard.config_file import Problem, closest
+from modelyard.domain.metrics import metrics_for
+from modelyard.domain.values import MLTask
+
+if TYPE_CHECKING:
+    from modelyard.config import Data, Features, ModelConfig, Training
+
+
+def contradictions(config: ModelConfig) -> Iterator[Problem]:
+    """Yield what is right by itself and wrong beside the rest of the config."""
+    yield from _source(config.data)
+    yield from _roles(config.data)
+    yield from _features(config.data, config.data.features)
+    yield from _training(config.training)
+    yield from _time(config)
+    yield from _metrics(config)
+    if config.data.positive is not None and config.task is not MLTask.BINARY:
+        yield Problem(("data", "positive"), f"means nothing for a {config.task}; remove it.")
+
+
+def _source(data: Data) -> Iterator[Problem]:
+    is_database = re.match(
+        r"(sqlite|postgresql|mysql|mariadb|oracle|mssql)(\+\w+)?://", data.source
+    )
+    if is_database and data.query is None:
+        yield Problem(("data", "source"), "is a database; write data.query, the SQL to read.")
+    if data.query is not None and "://" not in data.source:
+        yield Problem(("data", "query"), "needs a SQLAlchemy URL as data.source; remove one.")
+
+
+def _roles(data: Data) -> Iterator[Problem]:
+    """A column is the target, the id, the event time or the label time: one of them."""
+    taken: dict[str, str] = {}
+    for role in ("target", "id", "time", "label_time"):
+        column = getattr(data, role)
+        if column is None:
+            continue
+        if column in taken:
+            yield Problem(("data", role), f"is data.{taken[column]} already; name another column.")
+        taken.setdefault(column, role)
+
+
+def _features(data: Data, features: Features) -> Iterator[Problem]:
+    seen: dict[str, str] = {}
+    roles = {getattr(data, role): role for role in ("id", "time", "label_time")}
+    for kind in ("numeric", "categorical", "drop"):
+        for place, column in enumerate(getattr(features, kind) or ()):
+            key = ("data", "features", kind, place)
+            if column in seen:
+                yield Problem(key, f"stands in features.{seen[column]} already; keep one of both.")
+            seen.setdefault(column, kind)
+            if kind == "drop":
+                continue
+            if column == data.target:
+                yield Problem(key, "is the target: the model would see the answer; remove it.")
+            elif column in roles:
+                yield Problem(key, f"is data.{roles[column]}, no feature; remove it.")
+
+
+def _training(training: Training) -> Iterator[Problem]:
+    if training.estimator is not None and training.pipeline is not None:
+        yield Problem(
+            ("training", "pipeline"), "and training.estimator exclude each other; keep one."
+        )
+
+
+def _time(config: ModelConfig) -> Iterator[Problem]:
+    data = config.data
+    if data.label_time is not None and data.label_delay > timedelta(0):
+        yield Problem(
+            ("data", "label_delay"), "and data.label_time say the same thing twice; keep one."
+        )
+    if data.time is not None:
+        return
+    needs = "needs data.time, the column with the event time"
+    if data.label_time is not None:
+        yield Problem(("data", "label_time"), f"{needs}.")
+    if data.label_delay > timedelta(0):
+        yield Problem(("data", "label_delay"), f"{needs}.")
+    if config.training.window != "all":
+        yield Problem(("training", "window"), f"{needs}; or write all.")
+    if config.evaluation.holdout.span is not None:
+        yield Problem(("evaluation", "holdout"), f"{needs}; or write a share like `newest 20%`.")
+
+
+def _metrics(config: ModelConfig) -> Iterator[Problem]:
+    known = [metric.name for metric in metrics_for(config.task)]
+    named: list[tuple[tuple[str, ...], str]] = [
+        (("evaluation", "primary_metric"), config.evaluation.primary_metric),
+        *((("evaluation", "thresholds", m), m) for m in config.evaluation.thresholds),
+    ]
+    for key, metric in named:
+        if metric not in known:
+            yield Problem(key, f"is no metric of {config.task}.{closest(metric, known)}")

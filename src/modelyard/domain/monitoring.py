@@ -1,0 +1,92 @@
+"""What did one window show, and is anything wrong?"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from modelyard.domain.drift import DriftOutcome, DriftVerdict
+from modelyard.domain.performance import PerformanceOutcome, PerformanceVerdict
+from modelyard.domain.quality import QualityOutcome, QualityVerdict
+from modelyard.domain.retraining import JudgedWindow
+from modelyard.domain.values import Value
+from modelyard.domain.windows import Window
+
+
+class IncidentCause(StrEnum):
+    """What an incident is about: at most one is open for a model and cause."""
+
+    DATA = "data"
+    PERFORMANCE = "performance"
+    DRIFT = "drift"
+
+    @property
+    def event(self) -> str:
+        """Name of the Prefect event that tells of it."""
+        return {
+            IncidentCause.DATA: "modelyard.data.broken",
+            IncidentCause.PERFORMANCE: "modelyard.performance.degraded",
+            IncidentCause.DRIFT: "modelyard.drift.detected",
+        }[self]
+
+
+class WindowRecord(Value):
+    """All that monitoring found in one window, for the release that it is judged by."""
+
+    window: Window
+    release: str
+    """Version whose reference and promise the window is judged by."""
+    served: dict[str, int]
+    """Rows that each version answered."""
+    rows: int
+    quality: QualityVerdict
+    drift: DriftVerdict
+    performance: PerformanceVerdict
+    realized: float | None
+    """The primary metric over all labelled rows of the window, whichever release answered them."""
+    report: str | None = None
+    """Path of the drift report in the model's monitoring run."""
+    told: bool = False
+    """Whether incidents, alerts and events of this record are out."""
+
+    @property
+    def causes(self) -> tuple[IncidentCause, ...]:
+        """Return what is wrong in this window."""
+        found = (
+            (IncidentCause.DATA, self.quality.outcome is QualityOutcome.BROKEN),
+            (
+                IncidentCause.PERFORMANCE,
+                self.performance.outcome is PerformanceOutcome.DEGRADED,
+            ),
+            (IncidentCause.DRIFT, self.drift.outcome is DriftOutcome.DRIFTED),
+        )
+        return tuple(cause for cause, is_wrong in found if is_wrong)
+
+    @property
+    def settled(self) -> tuple[IncidentCause, ...]:
+        """Return what this window shows to be right: saying nothing resolves nothing."""
+        found = (
+            (IncidentCause.DATA, self.quality.outcome is not QualityOutcome.BROKEN),
+            (IncidentCause.PERFORMANCE, self.performance.outcome is PerformanceOutcome.OK),
+            (IncidentCause.DRIFT, self.drift.outcome is DriftOutcome.STABLE),
+        )
+        return tuple(cause for cause, is_right in found if is_right)
+
+    def reasons(self, cause: IncidentCause) -> tuple[str, ...]:
+        """Return the figures behind one cause."""
+        verdict = {
+            IncidentCause.DATA: self.quality,
+            IncidentCause.PERFORMANCE: self.performance,
+            IncidentCause.DRIFT: self.drift,
+        }[cause]
+        return verdict.reasons
+
+    def judged(self) -> JudgedWindow:
+        """Return what the retraining controller needs of it."""
+        return JudgedWindow(
+            id=self.window.id,
+            start=self.window.start,
+            end=self.window.end,
+            drift=self.drift.outcome,
+            performance=self.performance.outcome,
+            quality=self.quality.outcome,
+        )

@@ -1,0 +1,180 @@
+"""What is a release, and which states may follow which?"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from modelyard.domain.values import Contract, Span, Value
+
+
+class ReleaseState(StrEnum):
+    """Where a release is; each comment says what is true in the world from then on."""
+
+    OPENED = "opened"
+    """Its rows are stored as a snapshot; nothing else exists."""
+    TRAINED = "trained"
+    """The fitted candidate and its MLflow run exist."""
+    GATED = "gated"
+    """The gate said promote."""
+    REGISTERED = "registered"
+    """It has a semantic version and an MLflow model version with the alias `challenger`."""
+    BUILT = "built"
+    """Its bundle, and its image where the target needs one, exist and predict as trained."""
+    ROLLING_OUT = "rolling_out"
+    """The target was asked to put it in traffic; it may serve already."""
+    CHAMPION = "champion"
+    """It serves all of the traffic and carries the alias `champion`."""
+    RETIRED = "retired"
+    """Another release took its place; its bundle is kept."""
+    KEPT_CHAMPION = "kept_champion"
+    """The gate did not say promote: it never got a version, what served before still serves."""
+    ABORTED = "aborted"
+    """It was given up before it became champion."""
+    ROLLED_BACK = "rolled_back"
+    """It was champion, and a former release was put back in its place."""
+
+
+_NEXT: dict[ReleaseState, frozenset[ReleaseState]] = {
+    ReleaseState.OPENED: frozenset({ReleaseState.TRAINED, ReleaseState.ABORTED}),
+    ReleaseState.TRAINED: frozenset(
+        {ReleaseState.GATED, ReleaseState.KEPT_CHAMPION, ReleaseState.ABORTED}
+    ),
+    ReleaseState.GATED: frozenset({ReleaseState.REGISTERED, ReleaseState.ABORTED}),
+    ReleaseState.REGISTERED: frozenset({ReleaseState.BUILT, ReleaseState.ABORTED}),
+    ReleaseState.BUILT: frozenset({ReleaseState.ROLLING_OUT, ReleaseState.ABORTED}),
+    ReleaseState.ROLLING_OUT: frozenset({ReleaseState.CHAMPION, ReleaseState.ABORTED}),
+    ReleaseState.CHAMPION: frozenset({ReleaseState.RETIRED, ReleaseState.ROLLED_BACK}),
+    ReleaseState.RETIRED: frozenset({ReleaseState.CHAMPION}),
+    ReleaseState.ROLLED_BACK: frozenset({ReleaseState.CHAMPION}),
+    ReleaseState.KEPT_CHAMPION: frozenset(),
+    ReleaseState.ABORTED: frozenset(),
+}
+
+UNFINISHED = frozenset(
+    {
+        ReleaseState.OPENED,
+        ReleaseState.TRAINED,
+        ReleaseState.GATED,
+        ReleaseState.REGISTERED,
+        ReleaseState.BUILT,
+        ReleaseState.ROLLING_OUT,
+    }
+)
+"""States from which an interrupted delivery goes on."""
+
+
+def may_follow(state: ReleaseState | None, following: ReleaseState) -> bool:
+    """Return whether a release in `state` may enter `following`; None is before its first."""
+    if state is None:
+        return following is ReleaseState.OPENED
+    return following in _NEXT[state]
+
+
+class Snapshot(Value):
+    """A content-addressed file of rows."""
+
+    fingerprint: str
+    """sha256 over column names, types and cell values in order."""
+    path: str
+    """Parquet file, relative to the snapshot folder."""
+    rows: int
+    span: Span
+
+
+class Delivery(Value):
+    """One try to bring a release of a model into traffic: what it was started with."""
+
+    id: str
+    model: str
+    reason: str
+    as_of: datetime | None
+    """Only rows and labels known by then were used; None is all."""
+    config_digest: str
+    contract: Contract
+    left_out: dict[str, str]
+    """Columns that are no feature, with the reason."""
+    training: Snapshot
+    holdout: Snapshot
+
+
+class Candidate(Value):
+    """A trained model that is not registered yet."""
+
+    mlflow_run_id: str
+    mlflow_model_uri: str
+    folder: str
+    model_file: dict[str, str]
+    """path below `folder`, format and sha256 of the fitted pipeline."""
+    recipe: dict[str, Any]
+    """What decides how it is trained, apart from the rows."""
+    requirements: str
+    """Pinned requirements of the model and its replica, one a line."""
+    environment: dict[str, str]
+    """Python, platform and code revision."""
+    fit_seconds: float
+
+
+class Registration(Value):
+    """The name and number of a release that passed the gate."""
+
+    version: str
+    mlflow_version: str
+    bump: str | None
+    """MAJOR, MINOR or PATCH against the former champion; None for a first release."""
+    bump_reasons: tuple[str, ...]
+    changelog: str
+    """Markdown in Keep a Changelog's sections."""
+
+
+class Build(Value):
+    """The files that serve a release."""
+
+    bundle: str
+    digest: str
+    image: str | None = None
+
+
+class Event(Value):
+    """One entry of the append-only history."""
+
+    number: int
+    release_id: str
+    model: str
+    state: ReleaseState
+    at: datetime
+    by: str
+    why: str
+    payload: dict[str, Any]
+
+
+class Release(Value):
+    """A release as its events tell it."""
+
+    id: str
+    model: str
+    version: str | None
+    state: ReleaseState
+    opened_at: datetime
+    changed_at: datetime
+    events: tuple[Event, ...]
+
+    def payload(self, state: ReleaseState) -> dict[str, Any] | None:
+        """Return what was recorded when the release entered `state` the last time."""
+        for event in reversed(self.events):
+            if event.state is state:
+                return event.payload
+        return None
+
+    @property
+    def delivery(self) -> Delivery:
+        return Delivery.model_validate(self.payload(ReleaseState.OPENED))
+
+    @property
+    def build(self) -> Build:
+        return Build.model_validate(self.payload(ReleaseState.BUILT))
+
+    @property
+    def candidate(self) -> Candidate:
+        return Candidate.model_validate(self.payload(ReleaseState.TRAINED))

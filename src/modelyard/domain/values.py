@@ -1,0 +1,136 @@
+"""What are the things that steps, rules and adapters hand to each other?
+
+All are frozen and JSON-shaped: they cross Prefect task boundaries and are stored in the ledger.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Value(BaseModel):
+    """A frozen, JSON-shaped value that refuses fields it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MLTask(StrEnum):
+    """What kind of outcome the model predicts."""
+
+    REGRESSION = "regression"
+    BINARY = "binary_classification"
+    MULTICLASS = "multiclass_classification"
+
+    @property
+    def is_classification(self) -> bool:
+        return self is not MLTask.REGRESSION
+
+
+class ColumnKind(StrEnum):
+    """How a feature column is read: numbers as float64, categories as str."""
+
+    NUMERIC = "numeric"
+    CATEGORICAL = "categorical"
+
+
+class Column(Value):
+    """One feature column of a contract."""
+
+    name: str
+    kind: ColumnKind
+    required: bool = True
+
+
+class Contract(Value):
+    """What a service takes and gives: it must hold within one MAJOR version."""
+
+    task: MLTask
+    columns: tuple[Column, ...]
+    target: str
+    classes: tuple[str, ...] = ()
+    """Class labels in the order of the probability columns; empty for regression."""
+    positive: str | None = None
+    """The class that a binary score is about."""
+    id: str | None = None
+    time: str | None = None
+
+    def names(self, kind: ColumnKind | None = None) -> tuple[str, ...]:
+        """Return the feature names in order, of one kind or of both."""
+        return tuple(c.name for c in self.columns if kind is None or c.kind is kind)
+
+
+class Span(Value):
+    """A stretch of event time (or of row order, where a model has no time column)."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+class Fleet(Value):
+    """All serving processes of one release."""
+
+    version: str
+    bundle: str
+    """Folder that holds the release's files."""
+    digest: str
+    """Digest of the bundle; a replica refuses a bundle whose files do not hash to it."""
+    image: str | None = None
+    """Image id, where the target runs containers."""
+    replicas: int
+    weight: int = 100
+    """Share of the traffic in percent."""
+
+
+class Service(Value):
+    """What a target is asked to make true for one model."""
+
+    model: str
+    port: int | None = None
+    """Port on the gateway's address; None keeps the one in use, or takes a free one."""
+    fleets: tuple[Fleet, ...]
+
+
+class ReplicaState(StrEnum):
+    """What is true of a replica."""
+
+    STARTING = "starting"
+    """The process or container exists; it takes no traffic yet."""
+    READY = "ready"
+    DRAINING = "draining"
+    """It finishes what it took and takes nothing new."""
+    DEAD = "dead"
+
+
+class ReplicaStatus(Value):
+    """One replica as its target sees it."""
+
+    id: str
+    """Process id, or container id."""
+    version: str
+    state: ReplicaState
+    restarts: int = 0
+    """How often this place was filled again after its replica died."""
+
+
+class ServiceStatus(Value):
+    """What is true of one model's service now."""
+
+    model: str
+    target: str
+    url: str
+    replicas: tuple[ReplicaStatus, ...]
+    weights: dict[str, int]
+    """Share of the traffic in percent, by version."""
+
+
+class ImageRef(Value):
+    """A container image that holds one release."""
+
+    id: str
+    """Content id, `sha256:...`: what a fleet runs, whatever its tags come to point at."""
+    tags: tuple[str, ...]
+    size_bytes: int
+    labels: dict[str, str]

@@ -1,0 +1,85 @@
+"""Which windows of event time are complete and not yet judged?"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid5
+
+from modelyard.domain.values import Value
+from modelyard.errors import InvalidInputError
+
+ORIGIN = datetime(1970, 1, 5, tzinfo=UTC)
+"""A Monday at midnight: days start at midnight and weeks on Monday, in UTC."""
+
+_NAMESPACE = UUID("a4c3f0a2-5d0e-5a8b-9a55-2f6f0c1f7d61")
+
+
+class Window(Value):
+    """The rows whose event time is in [start, end)."""
+
+    id: str
+    """The same for the same model, start and end, in every run."""
+    start: datetime
+    end: datetime
+
+
+def window_of(model: str, start: datetime, end: datetime) -> Window:
+    """Return the window of one model between two times, with its id."""
+    start, end = _as_utc(start), _as_utc(end)
+    name = f"{model}|{start.isoformat()}|{end.isoformat()}"
+    return Window(id=str(uuid5(_NAMESPACE, name)), start=start, end=end)
+
+
+def event_id(window: Window, event: str) -> UUID:
+    """Return the id of an event about a window, so that a rerun cannot emit it a second time."""
+    return uuid5(UUID(window.id), event)
+
+
+def due_windows(
+    model: str,
+    *,
+    watermark: datetime | None,
+    as_of: datetime,
+    length: timedelta,
+    first_event: datetime | None,
+    allowed_lateness: timedelta = timedelta(0),
+    limit: int | None = None,
+) -> tuple[Window, ...]:
+    """Return the tumbling windows after the watermark that ended in time, oldest first.
+
+    Boundaries lie on a fixed grid and not where the first row happens to be, so a late row that
+    turns out to be the earliest one moves no window. Where the watermark is off the grid (the
+    length was changed), the first window is short: no row is skipped, none is counted twice.
+
+    Args:
+        watermark: end of the last window judged; None before the first.
+        as_of: the time that counts as now.
+        first_event: earliest event time there is, used without a watermark; None: nothing is due.
+        allowed_lateness: how long after its end a window stays open for late rows.
+        limit: at most this many windows, for catching up in portions.
+
+    Naive times are taken as UTC. Raises InvalidInputError for a length that is not positive.
+    """
+    if length <= timedelta(0):
+        raise InvalidInputError(
+            f"A monitoring window cannot be {length} long. Give a positive length such as 1d."
+        )
+    begin = watermark if watermark is not None else first_event
+    if begin is None:
+        return ()
+    start = _as_utc(begin)
+    if watermark is None:
+        start = ORIGIN + length * ((start - ORIGIN) // length)
+    latest_end = _as_utc(as_of) - allowed_lateness
+    windows: list[Window] = []
+    while limit is None or len(windows) < limit:
+        end = ORIGIN + length * ((start - ORIGIN) // length + 1)
+        if end > latest_end:
+            break
+        windows.append(window_of(model, start, end))
+        start = end
+    return tuple(windows)
+
+
+def _as_utc(time: datetime) -> datetime:
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

@@ -1,0 +1,170 @@
+"""What did monitoring see, and what did the retraining controller decide?"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from modelyard.domain.values import Value
+from modelyard.ledger.schema import decisions, incidents, windows
+
+
+class Incident(Value):
+    """One model and cause that somebody should look at, from opened to resolved."""
+
+    id: str
+    model: str
+    cause: str
+    opened_at: datetime
+    updated_at: datetime
+    resolved_at: datetime | None
+    details: dict[str, Any]
+
+
+class RecordedWindow(Value):
+    """What monitoring found in one window, as last measured."""
+
+    id: str
+    model: str
+    start: datetime
+    end: datetime
+    measured_at: datetime
+    record: dict[str, Any]
+
+
+class RecordedDecision(Value):
+    """What the retraining controller decided once, and the delivery that came of it."""
+
+    key: str
+    model: str
+    at: datetime
+    verdict: str
+    decision: dict[str, Any]
+    release_id: str | None
+
+
+class Observations:
+    """Windows, incidents and decisions of the models."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def record_window(
+        self, window_id: str, model: str, start: datetime, end: datetime, record: dict[str, Any]
+    ) -> None:
+        """Store what a window showed; measured again, it replaces its record, never doubles it."""
+        values = {
+            "id": window_id,
+            "model": model,
+            "start": start,
+            "end": end,
+            "measured_at": datetime.now(UTC),
+            "record": record,
+        }
+        with self._engine.begin() as connection:
+            statement = self._insert(windows).values(values)
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["id"],
+                    set_={"measured_at": values["measured_at"], "record": record},
+                )
+            )
+
+    def windows(self, model: str, *, last: int | None = None) -> tuple[RecordedWindow, ...]:
+        """Return the measured windows of a model, oldest first; the `last` ones if given."""
+        query = sa.select(windows).where(windows.c.model == model).order_by(windows.c.start.desc())
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.limit(last) if last else query).all()
+        return tuple(RecordedWindow.model_validate(dict(r._mapping)) for r in reversed(rows))
+
+    def raise_incident(
+        self, model: str, cause: str, details: dict[str, Any], at: datetime
+    ) -> tuple[Incident, bool]:
+        """Open an incident, or update the one that is open; return it and whether it is new."""
+        with self._engine.begin() as connection:
+            updated = connection.execute(
+                incidents.update()
+                .where(
+                    incidents.c.model == model,
+                    incidents.c.cause == cause,
+                    incidents.c.resolved_at.is_(None),
+                )
+                .values(updated_at=at, details=details)
+            )
+            new = updated.rowcount == 0
+            if new:
+                connection.execute(
+                    incidents.insert().values(
+                        id=str(uuid.uuid4()),
+                        model=model,
+                        cause=cause,
+                        opened_at=at,
+                        updated_at=at,
+                        details=details,
+                    )
+                )
+        return next(i for i in self.incidents(model) if i.cause == cause), new
+
+    def resolve_incident(self, model: str, cause: str, at: datetime) -> bool:
+        """Resolve the open incident of a cause; return whether there was one."""
+        with self._engine.begin() as connection:
+            resolved = connection.execute(
+                incidents.update()
+                .where(
+                    incidents.c.model == model,
+                    incidents.c.cause == cause,
+                    incidents.c.resolved_at.is_(None),
+                )
+                .values(resolved_at=at)
+            )
+        return resolved.rowcount > 0
+
+    def incidents(self, model: str, *, open_only: bool = True) -> tuple[Incident, ...]:
+        """Return the incidents of a model, oldest first."""
+        query = sa.select(incidents).where(incidents.c.model == model)
+        if open_only:
+            query = query.where(incidents.c.resolved_at.is_(None))
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(incidents.c.opened_at)).all()
+        return tuple(Incident.model_validate(dict(r._mapping)) for r in rows)
+
+    def decide(
+        self, key: str, model: str, verdict: str, decision: dict[str, Any], at: datetime
+    ) -> bool:
+        """Store a decision under its idempotency key; return False where it was made before."""
+        with self._engine.begin() as connection:
+            statement = self._insert(decisions).values(
+                key=key, model=model, at=at, verdict=verdict, decision=decision
+            )
+            stored = connection.execute(statement.on_conflict_do_nothing(index_elements=["key"]))
+        return stored.rowcount == 1
+
+    def decision(self, key: str) -> RecordedDecision | None:
+        """Return the decision made under a key."""
+        with self._engine.connect() as connection:
+            row = connection.execute(
+                sa.select(decisions).where(decisions.c.key == key)
+            ).one_or_none()
+        return RecordedDecision.model_validate(dict(row._mapping)) if row else None
+
+    def decisions(self, model: str) -> tuple[RecordedDecision, ...]:
+        """Return the decisions about a model, oldest first."""
+        query = sa.select(decisions).where(decisions.c.model == model).order_by(decisions.c.at)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return tuple(RecordedDecision.model_validate(dict(r._mapping)) for r in rows)
+
+    def link_decision(self, key: str, release_id: str) -> None:
+        """Note which delivery a decision led to."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                decisions.update().where(decisions.c.key == key).values(release_id=release_id)
+            )
+
+    def _insert(self, table: sa.Table) -> Any:
+        dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
+        return dialect.insert(table)

@@ -1,0 +1,124 @@
+"""Where does every prediction go, so that a kill -9 loses none that was answered?
+
+One JSON line a request, written with a single `write` to a file opened for appending: what the
+kernel took, the death of the process does not lose. A replica holds a lock on the segment that it
+writes, so that a reader of any process or container knows which segments are closed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from modelyard.domain.values import Value
+
+SEGMENT_SUFFIX = ".jsonl"
+DEFAULT_SEGMENT_BYTES = 32 * 2**20
+
+
+class InferenceRecord(Value):
+    """One request: n rows with what was said about them."""
+
+    request_id: str
+    at: datetime
+    release: str
+    replica: str
+    columns: tuple[str, ...]
+    """The features, in the order of each row."""
+    ids: list[str]
+    times: list[str]
+    """Event times, ISO 8601 in UTC."""
+    rows: list[list[float | str | None]]
+    predictions: list[float | None] | list[str]
+    probabilities: list[list[float]] | None
+    classes: tuple[str, ...]
+    positive: str | None
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class InferenceLog:
+    """Appends the requests of one replica to segments in a folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        release: str,
+        *,
+        segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """Open the first segment; raises OSError when the folder cannot be written to."""
+        self._folder = folder
+        self._release = release
+        self._segment_bytes = segment_bytes
+        self._clock = clock
+        self._fd: int | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        self._open()
+
+    @property
+    def segment(self) -> Path:
+        """The file that is written to now."""
+        return self._path
+
+    def append(self, record: InferenceRecord) -> None:
+        """Write one request; returns once the kernel has it.
+
+        Raises OSError when it cannot (a full disk); the next request then starts a new segment,
+        so that a torn line is always a segment's last.
+        """
+        # model_construct'ed records hold plain values: json is as good as pydantic, and faster
+        line = json.dumps(
+            record.__dict__ | {"at": record.at.isoformat()},
+            separators=(",", ":"),
+            ensure_ascii=False,
+        )
+        data = f"{line}\n".encode()
+        if self._size and self._size + len(data) > self._segment_bytes:
+            self.close()
+        fd = self._open() if self._fd is None else self._fd
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(fd, data[written:])
+        except OSError:
+            self.close()
+            raise
+        self._size += written
+
+    def close(self) -> None:
+        """Close the segment: anyone may compact it now. A later request opens the next one."""
+        if self._fd is not None:
+            os.close(self._fd)
+        self._fd = None
+
+    def _open(self) -> int:
+        while True:
+            start = self._clock().astimezone(UTC)
+            name = f"{start:%Y%m%dT%H%M%S%fZ}-{self._release}-{os.getpid()}"
+            path, fd = _create(self._folder, name)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink:
+                break
+            os.close(fd)  # a compaction took the empty file away before it was locked
+        self._path, self._fd, self._size = path, fd, 0
+        return fd
+
+
+def _create(folder: Path, name: str) -> tuple[Path, int]:
+    """Create a segment of that name; replicas in containers may share process id and second."""
+    number = 0
+    while True:
+        path = folder / f"{name}{f'.{number}' if number else ''}{SEGMENT_SUFFIX}"
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+            return path, os.open(path, flags, 0o644)
+        except FileExistsError:
+            number += 1

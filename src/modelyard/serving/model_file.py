@@ -1,0 +1,107 @@
+"""How is a fitted estimator stored, and loaded only when it is the one that was stored?"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from modelyard.domain.values import Value
+from modelyard.errors import BundleError
+
+TRUSTED_PACKAGES = frozenset({"numpy", "scipy", "sklearn"})
+"""A skops file may name types of these, beside the ones that skops itself trusts."""
+
+_FILE_NAMES = {"skops": "model.skops", "cloudpickle": "model.pkl"}
+
+
+class ModelFile(Value):
+    """A stored estimator: where it is, how it is read, and the digest that it must have."""
+
+    path: str
+    """Relative to the folder that holds it."""
+    format: Literal["skops", "cloudpickle"]
+    sha256: str
+
+
+def save_model(estimator: Any, folder: Path, *, sample: pd.DataFrame | None = None) -> ModelFile:
+    """Store a fitted estimator in a folder, which is made if it is not there.
+
+    skops is preferred: it holds no code. What skops cannot give back (user classes, lambdas, or,
+    where a `sample` of rows is given, anything that then predicts differently) is cloudpickled.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    content = _skops_bytes(estimator, sample)
+    kind: Literal["skops", "cloudpickle"] = "skops"
+    if content is None:
+        import cloudpickle
+
+        content, kind = cloudpickle.dumps(estimator), "cloudpickle"
+    (folder / _FILE_NAMES[kind]).write_bytes(content)
+    return ModelFile(
+        path=_FILE_NAMES[kind], format=kind, sha256=hashlib.sha256(content).hexdigest()
+    )
+
+
+def load_model(file: ModelFile, folder: Path) -> Any:
+    """Load the estimator that `save_model` stored.
+
+    The bytes are hashed before anything in them is looked at, and the same bytes are loaded.
+    Raises BundleError when the file is missing, was changed, or names types that are not trusted.
+    """
+    path = folder / file.path
+    try:
+        content = path.read_bytes()
+    except OSError as err:
+        raise BundleError(f"Cannot read the model file {path}: {err}. Build it again.") from err
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != file.sha256:
+        raise BundleError(
+            f"The model file {path} was changed: its sha256 is {digest}, recorded is "
+            f"{file.sha256}. It was not loaded; restore it or build it again."
+        )
+    if file.format == "skops":
+        return _load_skops(content, path)
+    import cloudpickle
+
+    return cloudpickle.loads(content)
+
+
+def _skops_bytes(estimator: Any, sample: pd.DataFrame | None) -> bytes | None:
+    """Return the estimator as skops bytes, or None when they would not give it back."""
+    from skops import io
+
+    try:
+        content = io.dumps(estimator)
+        types = io.get_untrusted_types(data=content)
+        if _foreign(types):
+            return None
+        restored = io.loads(content, trusted=types)
+    except Exception:  # skops raises whatever a foreign object's state raises: all mean "cannot"
+        return None
+    if sample is not None and not _same_predictions(estimator, restored, sample):
+        return None
+    return content
+
+
+def _load_skops(content: bytes, path: Path) -> Any:
+    from skops import io
+
+    types = io.get_untrusted_types(data=content)
+    if foreign := _foreign(types):
+        raise BundleError(
+            f"The model file {path} names types that are not trusted: {', '.join(foreign)}. "
+            f"Trusted are those of {', '.join(sorted(TRUSTED_PACKAGES))}."
+        )
+    return io.loads(content, trusted=types)
+
+
+def _foreign(types: list[str]) -> list[str]:
+    return [name for name in types if name.split(".")[0] not in TRUSTED_PACKAGES]
+
+
+def _same_predictions(left: Any, right: Any, sample: pd.DataFrame) -> bool:
+    return bool(np.array_equal(np.asarray(left.predict(sample)), np.asarray(right.predict(sample))))

@@ -1,0 +1,84 @@
+"""Which files serve the release?"""
+
+from __future__ import annotations
+
+import shutil
+
+from modelyard.adapters.sklearn import code_folder
+from modelyard.adapters.snapshots import load_snapshot
+from modelyard.adapters.steps import step
+from modelyard.adapters.workspace import Workspace
+from modelyard.config import ModelConfig
+from modelyard.domain.releases import Build, Candidate, Delivery, Registration, ReleaseState
+from modelyard.serving.bundle import write_bundle
+from modelyard.serving.model_file import ModelFile
+
+
+@step("Build")
+def build_release(delivery: Delivery, candidate: Candidate, registration: Registration) -> Build:
+    """Write the release's bundle, and build its container image where the target runs containers.
+
+    Idempotent by the version: a bundle appears whole or not at all.
+    """
+    workspace = Workspace.find()
+    return workspace.ledger.once(
+        delivery.id,
+        ReleaseState.BUILT,
+        Build,
+        lambda: _build(workspace, delivery, candidate, registration),
+        why="bundle written and its golden rows predicted",
+    )
+
+
+def _build(
+    workspace: Workspace, delivery: Delivery, candidate: Candidate, registration: Registration
+) -> Build:
+    project = workspace.project
+    config = project.model(delivery.model)
+    folder = project.bundle_folder(delivery.model, registration.version)
+    holdout = load_snapshot(delivery.holdout, project.snapshot_folder())
+    # A killed try may have written its bundle before the ledger heard of it.
+    shutil.rmtree(folder, ignore_errors=True)
+    digest = write_bundle(
+        folder,
+        model=delivery.model,
+        version=registration.version,
+        contract=delivery.contract,
+        model_file=ModelFile.model_validate(candidate.model_file),
+        model_folder=project.home / candidate.folder,
+        golden=holdout,
+        requirements=candidate.requirements,
+        provenance=_provenance(delivery, candidate),
+        code=code_folder(config.training),
+    )
+    return Build(
+        bundle=str(folder.relative_to(project.home)),
+        digest=digest,
+        image=_image(workspace, config, registration.version, digest),
+    )
+
+
+def _image(workspace: Workspace, config: ModelConfig, version: str, digest: str) -> str | None:
+    if config.service.target != "docker":
+        return None
+    from modelyard.adapters.images import build_image  # needs the Docker SDK and an engine
+
+    project = workspace.project
+    image = build_image(
+        project.bundle_folder(config.name, version),
+        model=config.name,
+        version=version,
+        digest=digest,
+        base_image=project.platform.docker.base_image,
+        home=project.home,
+    )
+    return image.id
+
+
+def _provenance(delivery: Delivery, candidate: Candidate) -> dict[str, str]:
+    return {
+        "delivery": delivery.id,
+        "mlflow_run_id": candidate.mlflow_run_id,
+        "data_fingerprint": delivery.training.fingerprint,
+        **candidate.environment,
+    }

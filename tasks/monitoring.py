@@ -1,0 +1,142 @@
+"""What did the newest windows show?"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from statistics import median
+
+from modelyard.adapters.evidently import render_drift_report
+from modelyard.adapters.inference_log import compact, first_event_time
+from modelyard.adapters.labels import LABEL, labels_since
+from modelyard.adapters.monitoring_plots import monitoring_figures
+from modelyard.adapters.pages import artifact_key, monitoring_page
+from modelyard.adapters.steps import publish_page, step
+from modelyard.adapters.watching import (
+    drawn_rows,
+    judging_release,
+    measure,
+    profiled_kinds,
+    read_window,
+    reference_rows,
+)
+from modelyard.adapters.workspace import Workspace
+from modelyard.domain.monitoring import WindowRecord
+from modelyard.domain.windows import Window, due_windows, window_of
+from modelyard.errors import UnknownReleaseError
+from modelyard.ledger import RecordedWindow
+
+REOPENED = 24
+"""How many of the last windows are measured again when labels come late."""
+
+
+@step("Find windows")
+def find_due_windows(model: str, as_of: datetime | None = None) -> tuple[Window, ...]:
+    """Return the windows to measure, oldest first: the new ones, those that got labels since, and
+    those about which an interrupted run told nobody.
+
+    Closed log segments are turned into Parquet on the way. Raises UnknownReleaseError for a model
+    that was never released.
+    """
+    workspace = Workspace.find()
+    config = workspace.project.model(model)
+    if workspace.ledger.champion(model) is None:
+        raise UnknownReleaseError(f"{model} has no release to monitor. Deliver it first.")
+    log = workspace.project.log_folder(model)
+    compact(log)
+    measured = workspace.ledger.windows(model)
+    new = due_windows(
+        model,
+        watermark=measured[-1].end if measured else None,
+        as_of=as_of or datetime.now(UTC),
+        length=config.monitoring.window,
+        first_event=None if measured else first_event_time(log),
+    )
+    labels = workspace.project.label_folder(model)
+    again = [
+        window_of(model, old.start, old.end)
+        for old in measured[-REOPENED:]
+        if _unfinished(old, late_labels=labels_since(labels, old.measured_at))
+    ]
+    return (*again, *new)
+
+
+@step("Measure window")
+def measure_window(model: str, window: Window, as_of: datetime | None = None) -> WindowRecord:
+    """Judge data quality, drift and performance of one window by what was known at `as_of`."""
+    workspace = Workspace.find()
+    config = workspace.project.model(model)
+    release = judging_release(workspace, model, window, config.monitoring.min_rows)
+    if release is None:
+        raise UnknownReleaseError(f"{model} has no release to judge {window.start} by.")
+    logged = read_window(workspace, release, window, as_of or datetime.now(UTC))
+    former = [w.record["rows"] for w in workspace.ledger.windows(model) if w.end <= window.start]
+    usual = median(former[-10:]) if len(former) >= 3 else None
+    return measure(workspace, config, release, window, logged, usual)
+
+
+@step("Report")
+def report_window(model: str, record: WindowRecord, as_of: datetime | None = None) -> WindowRecord:
+    """Render the drift report of a window in which something is wrong, and log it to MLflow.
+
+    Idempotent by the window; a quiet window gets none.
+    """
+    if not record.causes or not record.rows:
+        return record
+    workspace = Workspace.find()
+    release = workspace.ledger.release(model, record.release)
+    logged = read_window(workspace, release, record.window, as_of or datetime.now(UTC))
+    path = workspace.project.folder("reports", model) / f"{record.window.start:%Y%m%dT%H%M}.html"
+    contract = release.delivery.contract
+    render_drift_report(
+        drawn_rows(reference_rows(workspace, release), contract),
+        drawn_rows(logged.rows.drop(columns=LABEL), contract, logged.rows[LABEL]),
+        profiled_kinds(contract),
+        record.drift,
+        path,
+        task=contract.task,
+        target=contract.target,
+        positive=contract.positive,
+        title=f"{model} {record.release}: {record.window.start:%Y-%m-%d %H:%M} UTC",
+    )
+    run = workspace.tracking.monitoring_run(model)
+    workspace.tracking.log_file(run, path, "drift")
+    return record.model_copy(update={"report": f"drift/{path.name}"})
+
+
+@step("Record window")
+def record_window(model: str, record: WindowRecord) -> WindowRecord:
+    """Store what a window showed; measured again, it replaces its record."""
+    window = record.window
+    Workspace.find().ledger.record_window(
+        window.id, model, window.start, window.end, record.model_dump(mode="json")
+    )
+    return record
+
+
+@step("Show")
+def show_monitoring(model: str) -> None:
+    """Leave the model's monitoring page in the Prefect UI and its plots in MLflow."""
+    workspace = Workspace.find()
+    records = [
+        WindowRecord.model_validate(w.record) for w in workspace.ledger.windows(model, last=60)
+    ]
+    if not records:
+        return
+    metric = workspace.project.model(model).evaluation.primary_metric
+    figures = monitoring_figures(records, metric)
+    run = workspace.tracking.monitoring_run(model)
+    workspace.tracking.log_figures(run, figures)
+    page = monitoring_page(
+        model,
+        metric,
+        records,
+        workspace.ledger.incidents(model, open_only=False),
+        figures,
+        workspace.tracking.run_page(workspace.tracking_page, run, records[-1].report or ""),
+    )
+    publish_page(artifact_key("monitoring", model), page, f"{len(records)} windows of {model}")
+
+
+def _unfinished(old: RecordedWindow, *, late_labels: bool) -> bool:
+    record = WindowRecord.model_validate(old.record)
+    return not record.told or (late_labels and record.performance.coverage < 1)

@@ -1,0 +1,127 @@
+"""Is it right to retrain now?"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+
+from modelyard.adapters.pages import artifact_key, decision_page
+from modelyard.adapters.sources import labelled, read_rows
+from modelyard.adapters.steps import publish_page, step
+from modelyard.adapters.workspace import Workspace
+from modelyard.config import ModelConfig
+from modelyard.domain.deliveries import DeliveryOutcome
+from modelyard.domain.monitoring import WindowRecord
+from modelyard.domain.releases import Release, ReleaseState
+from modelyard.domain.retraining import (
+    RetrainingCause,
+    RetrainingDecision,
+    RetrainingPolicy,
+    RetrainingState,
+    RetrainingVerdict,
+    decide_retraining,
+)
+from modelyard.errors import UnknownReleaseError
+from modelyard.ledger import acting_person
+
+
+@step("Decide")
+def decide_to_retrain(
+    model: str, cause: RetrainingCause, as_of: datetime | None = None
+) -> RetrainingDecision:
+    """Ask the controller, and store what it decided under the decision's key.
+
+    Idempotent by model, window and cause. A retraining that was decided on and interrupted before
+    its delivery ended is decided on again, and its delivery goes on.
+    """
+    workspace = Workspace.find()
+    config = workspace.project.model(model)
+    now = as_of or datetime.now(UTC)
+    state = _state(workspace, config, cause, now)
+    decision = decide_retraining(state, _policy(config), now)
+    key = decision.key if decision.verdict is RetrainingVerdict.RETRAIN else None
+    workspace.ledger.decide(
+        key or _passing_key(model, decision),
+        model,
+        decision.verdict,
+        decision.model_dump(mode="json"),
+        now,
+    )
+    page = decision_page(model, decision)
+    publish_page(artifact_key("retraining", model), page, f"Retraining: {decision.verdict}")
+    return decision
+
+
+@step("Note outcome")
+def note_outcome(decision: RetrainingDecision, outcome: DeliveryOutcome) -> None:
+    """Link the decision with the delivery that came of it."""
+    if decision.key is not None:
+        Workspace.find().ledger.link_decision(decision.key, outcome.delivery_id)
+
+
+def _passing_key(model: str, decision: RetrainingDecision) -> str:
+    """Return the key of a decision that started nothing: kept once a window and verdict."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{model}|{decision.window_id}|{decision.verdict}"))
+
+
+def _policy(config: ModelConfig) -> RetrainingPolicy:
+    rules = config.retraining
+    return RetrainingPolicy(
+        on=frozenset(RetrainingCause(cause) for cause in rules.on),
+        k=rules.windows.k,
+        n=rules.windows.n,
+        cooldown=rules.cooldown,
+        budget=rules.budget.count,
+        budget_period=rules.budget.period,
+        min_new_labels=rules.min_new_labels,
+    )
+
+
+def _state(
+    workspace: Workspace, config: ModelConfig, cause: RetrainingCause, now: datetime
+) -> RetrainingState:
+    champion = workspace.ledger.champion(config.name)
+    if champion is None:
+        raise UnknownReleaseError(
+            f"{config.name} has no release to retrain. `modelyard deliver {config.name}` makes one."
+        )
+    decisions = workspace.ledger.decisions(config.name)
+    finished = [d for d in decisions if d.release_id is not None]
+    return RetrainingState(
+        model=config.name,
+        windows=tuple(record.judged() for record in _records(workspace, champion)),
+        requested_by=acting_person() if cause is RetrainingCause.PERSON else None,
+        scheduled=cause is RetrainingCause.SCHEDULE and config.retraining.schedule is not None,
+        retrainings=tuple(d.at for d in finished),
+        new_labels=_new_labels(workspace, config, champion, now),
+        kept_in_a_row=_kept_in_a_row(workspace.ledger.releases(config.name)),
+        decided=frozenset(d.key for d in finished),
+    )
+
+
+def _records(workspace: Workspace, champion: Release) -> list[WindowRecord]:
+    records = [
+        WindowRecord.model_validate(w.record)
+        for w in workspace.ledger.windows(champion.model, last=200)
+    ]
+    return [record for record in records if record.release == champion.version]
+
+
+def _new_labels(workspace: Workspace, config: ModelConfig, champion: Release, now: datetime) -> int:
+    """Count the labelled rows that are newer than those the champion was trained on."""
+    rows = read_rows(config.data, root=workspace.project.root, until=now, task=config.task)
+    rows = labelled(rows, config.data.target)
+    trained = champion.delivery.training
+    if config.data.time is None or trained.span.end is None:
+        return max(0, len(rows) - trained.rows - champion.delivery.holdout.rows)
+    return int((rows[config.data.time] > trained.span.end).sum())
+
+
+def _kept_in_a_row(releases: tuple[Release, ...]) -> int:
+    kept = 0
+    for release in reversed(releases):
+        if release.state is ReleaseState.KEPT_CHAMPION:
+            kept += 1
+        elif release.state is not ReleaseState.ABORTED:
+            break
+    return kept

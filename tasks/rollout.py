@@ -1,0 +1,85 @@
+"""Is the release in traffic?"""
+
+from __future__ import annotations
+
+from modelyard.adapters.steps import step
+from modelyard.adapters.workspace import Workspace
+from modelyard.domain.releases import Build, Delivery, Registration, Release, ReleaseState
+from modelyard.domain.values import Fleet, Service, ServiceStatus
+from modelyard.errors import RolloutError, UnknownReleaseError
+
+
+@step("Roll out")
+def roll_out(delivery: Delivery, registration: Registration, build: Build) -> ServiceStatus:
+    """Put the release in traffic: its fleet starts and becomes ready before the old one drains.
+
+    Idempotent: a fleet that serves already is left alone. Raises RolloutError where the fleet does
+    not become ready; the release is then aborted, and what served before still serves.
+    """
+    workspace = Workspace.find()
+    workspace.ledger.once(
+        delivery.id, ReleaseState.ROLLING_OUT, Build, lambda: build, why="blue-green"
+    )
+    try:
+        return put_in_traffic(workspace, delivery.model, registration.version, build)
+    except RolloutError as err:
+        workspace.ledger.record(delivery.id, ReleaseState.ABORTED, build, why=str(err))
+        workspace.tracking.point(delivery.model, "challenger", None)
+        raise
+
+
+@step("Choose release")
+def choose_former_release(model: str, to: str | None = None) -> Release:
+    """Return the release to go back to: the one named, or the champion before this one.
+
+    Raises UnknownReleaseError where there is none.
+    """
+    ledger = Workspace.find().ledger
+    if to is not None:
+        return ledger.release(model, to)
+    champion = ledger.champion(model)
+    former = [
+        r
+        for r in ledger.releases(model)
+        if r.state in (ReleaseState.RETIRED, ReleaseState.ROLLED_BACK)
+    ]
+    if champion is None or not former:
+        raise UnknownReleaseError(
+            f"{model} has no former release to go back to. `modelyard releases {model}` lists them."
+        )
+    return max(former, key=lambda release: release.changed_at)
+
+
+@step("Put back")
+def put_back(release: Release, reason: str) -> ServiceStatus:
+    """Put a former release back in traffic from its stored bundle or image, without a rebuild.
+
+    Idempotent. The champion that it replaces becomes rolled back.
+    """
+    workspace = Workspace.find()
+    champion = workspace.ledger.champion(release.model)
+    status = put_in_traffic(workspace, release.model, str(release.version), release.build)
+    workspace.ledger.promote(
+        release.id,
+        expected=champion.id if champion else None,
+        why=f"roll back: {reason}",
+        former=ReleaseState.ROLLED_BACK,
+    )
+    registration = Registration.model_validate(release.payload(ReleaseState.REGISTERED))
+    workspace.tracking.point(release.model, "champion", registration.mlflow_version)
+    return status
+
+
+def put_in_traffic(workspace: Workspace, model: str, version: str, build: Build) -> ServiceStatus:
+    """Ask the model's target for one fleet of this release with all of the traffic."""
+    config = workspace.project.model(model)
+    fleet = Fleet(
+        version=version,
+        bundle=str(workspace.project.home / build.bundle),
+        digest=build.digest,
+        image=build.image,
+        replicas=config.service.replicas,
+    )
+    return workspace.target(config.service.target).sync(
+        Service(model=model, port=config.service.port, fleets=(fleet,))
+    )

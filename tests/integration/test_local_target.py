@@ -1,0 +1,408 @@
+"""The local target keeps one release serving, whatever is swapped or killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from modelyard.adapters.inference_log import compact, read_predictions
+from modelyard.adapters.local import LocalTarget
+from modelyard.domain.values import Fleet, ReplicaState, Service, ServiceStatus
+from modelyard.errors import RefusedError, RolloutError
+from modelyard.serving.bundle import bundle_digest
+from tests.serving_bundles import PLAIN, bundle_of, falsify_golden, plain_bundle
+
+MODEL = "bikes"
+FACTORS = {"1.0.0": 2.0, "2.0.0": 3.0}
+
+
+class Yard:
+    """A project folder with bundles of releases and a local target."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.log_folder = folder / "log" / MODEL
+        self.target = LocalTarget(folder / "run", folder / "log")
+
+    def service(self, version: str, replicas: int = 1, port: int | None = None) -> Service:
+        bundle = self.folder / version
+        if not bundle.exists():
+            plain_bundle(bundle, version, FACTORS[version])
+        fleet = Fleet(
+            version=version,
+            bundle=str(bundle),
+            digest=bundle_digest(bundle),
+            replicas=replicas,
+        )
+        return Service(model=MODEL, port=port, fleets=(fleet,))
+
+    def processes(self) -> list[psutil.Process]:
+        """Return what runs with this folder in its command line."""
+        found = []
+        for process in psutil.process_iter(["cmdline", "status"]):
+            command = process.info["cmdline"] or []
+            if process.info["status"] != psutil.STATUS_ZOMBIE and any(
+                str(self.folder) in argument for argument in command
+            ):
+                found.append(process)
+        return found
+
+    def supervisor(self) -> psutil.Process:
+        (found,) = [p for p in self.processes() if "modelyard.serving.supervisor" in p.cmdline()]
+        return found
+
+    def logged(self) -> pd.DataFrame:
+        now = datetime.now(UTC)
+        return read_predictions(
+            self.log_folder, now - timedelta(hours=1), now + timedelta(minutes=1)
+        )
+
+
+@pytest.fixture
+def yard(tmp_path: Path) -> Iterator[Yard]:
+    made = Yard(tmp_path)
+    yield made
+    made.target.remove(MODEL)
+    assert made.processes() == []
+
+
+def predict(status: ServiceStatus, x: float = 5.0) -> tuple[str, float]:
+    """Return which release answered, and what."""
+    answer = httpx.post(f"{status.url}/invocations", json={"instances": [{"x": x}]}, timeout=10)
+    answer.raise_for_status()
+    return answer.headers["X-ModelYard-Release"], round(answer.json()["predictions"][0], 6)
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+@dataclass
+class Load:
+    """What clients saw."""
+
+    answers: list[tuple[str, str, float]] = field(default_factory=list)
+    """Request id, release, prediction for x = 5."""
+    failures: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def load(status: ServiceStatus, tolerant: bool = False) -> Iterator[Load]:
+    """Send requests from two clients that keep their connection and two that do not."""
+    seen, stop = Load(), threading.Event()
+
+    def send(client: httpx.Client, headers: dict[str, str]) -> None:
+        answer = client.post("/invocations", json={"instances": [{"x": 5}]}, headers=headers)
+        answer.raise_for_status()
+        release = answer.headers["X-ModelYard-Release"]
+        prediction = round(answer.json()["predictions"][0], 6)
+        seen.answers.append((answer.headers["X-Request-Id"], release, prediction))
+
+    def run(keep_alive: bool) -> None:
+        headers = {} if keep_alive else {"Connection": "close"}
+        with httpx.Client(base_url=status.url, timeout=20) as client:
+            while not stop.is_set():
+                try:
+                    send(client, headers)
+                except httpx.HTTPError as err:
+                    seen.failures.append(repr(err))
+                    time.sleep(0.01)
+
+    threads = [threading.Thread(target=run, args=(i % 2 == 0,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert tolerant or seen.failures == []
+
+
+def test_releases_are_swapped_under_load_without_a_failed_request(yard: Yard) -> None:
+    first = yard.target.sync(yard.service("1.0.0", replicas=2))
+    with load(first) as seen:
+        for version in ("2.0.0", "1.0.0", "2.0.0"):
+            status = yard.target.sync(yard.service(version, replicas=2))
+            assert status.url == first.url
+            assert predict(status) == (version, 5 * FACTORS[version])
+            time.sleep(0.3)
+    assert len(seen.answers) > 1500
+    assert {(release, said) for _, release, said in seen.answers} == {
+        ("1.0.0", 10.0),
+        ("2.0.0", 15.0),
+    }
+    assert {r.version for r in status.replicas} == {"2.0.0"}
+    assert len(yard.logged()) == len(seen.answers) + 3
+
+
+def test_an_idle_keep_alive_client_is_not_reset_by_a_swap(yard: Yard) -> None:
+    status = yard.target.sync(yard.service("1.0.0"))
+    body = b'{"instances": [{"x": 5}]}'
+    request = (
+        b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: " + str(len(body)).encode() + b"\r\n\r\n" + body
+    )
+    port = httpx.URL(status.url).port
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=20) as connection,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        connection.sendall(request)
+        assert b"connection: close" not in connection.recv(65536).lower()
+        swap = pool.submit(yard.target.sync, yard.service("2.0.0"))
+        wait_for(lambda: predict(status)[0] == "2.0.0" and draining(yard))
+        connection.sendall(request)
+        answer = connection.recv(65536).lower()
+        assert b"200 ok" in answer
+        assert b"connection: close" in answer
+        assert b"x-modelyard-release: 1.0.0" in answer
+        assert connection.recv(1) == b""
+        begun = time.monotonic()
+        swap.result()
+        assert time.monotonic() - begun < 3, "the grace period ends when nobody is left"
+
+
+def draining(yard: Yard) -> bool:
+    status = yard.target.status(MODEL)
+    return status is not None and any(r.state is ReplicaState.DRAINING for r in status.replicas)
+
+
+def test_syncing_what_runs_does_nothing(yard: Yard) -> None:
+    service = yard.service("1.0.0", replicas=2)
+    first = yard.target.sync(service)
+    assert [r.state for r in first.replicas] == [ReplicaState.READY] * 2
+    assert yard.target.sync(service) == first
+    assert yard.target.status(MODEL) == first
+    assert yard.target.get_weights(MODEL) == {"1.0.0": 100}
+
+
+def test_a_release_that_does_not_predict_as_recorded_is_not_served(yard: Yard) -> None:
+    first = yard.target.sync(yard.service("1.0.0"))
+    yard.service("2.0.0")
+    falsify_golden(yard.folder / "2.0.0")
+    with pytest.raises(RolloutError, match="does not predict as recorded: golden row 1"):
+        yard.target.sync(yard.service("2.0.0"))
+    assert yard.target.status(MODEL) == first
+    assert predict(first) == ("1.0.0", 10.0)
+
+
+def test_a_release_whose_model_file_was_changed_is_not_served(yard: Yard) -> None:
+    service = yard.service("1.0.0")
+    model = yard.folder / "1.0.0" / "model.skops"
+    model.write_bytes(model.read_bytes() + b" ")
+    with pytest.raises(RolloutError, match=r"changed: model\.skops"):
+        yard.target.sync(service)
+    assert yard.target.status(MODEL) is None
+    assert yard.processes() == [], "a first release that fails leaves no process"
+
+
+def test_a_killed_replica_is_started_again(yard: Yard) -> None:
+    status = yard.target.sync(yard.service("1.0.0", replicas=2))
+    victim, survivor = status.replicas
+    os.kill(int(victim.id), signal.SIGKILL)
+
+    def whole() -> bool:
+        now = yard.target.status(MODEL)
+        assert now is not None
+        return [r.state for r in now.replicas] == [ReplicaState.READY] * 2 and (
+            victim.id not in {r.id for r in now.replicas}
+        )
+
+    wait_for(whole)
+    now = yard.target.status(MODEL)
+    assert now is not None
+    assert sorted(r.restarts for r in now.replicas) == [0, 1]
+    assert survivor in now.replicas
+    assert predict(now) == ("1.0.0", 10.0)
+
+
+@pytest.mark.parametrize("how", ["sync", "status"])
+def test_a_killed_supervisor_takes_its_replicas_along_and_comes_back_on_its_port(
+    yard: Yard, how: str
+) -> None:
+    service = yard.service("1.0.0", replicas=2)
+    before = yard.target.sync(service)
+    replicas = [psutil.Process(int(r.id)) for r in before.replicas]
+    yard.supervisor().kill()
+    wait_for(lambda: yard.processes() == [])
+    assert all(not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in replicas)
+    if how == "sync":
+        after = yard.target.sync(service)
+        assert [r.state for r in after.replicas] == [ReplicaState.READY] * 2
+    else:
+        after = yard.target.status(MODEL)
+        assert after is not None
+    assert after.url == before.url
+    wait_for(lambda: answers(after))
+    assert predict(after) == ("1.0.0", 10.0)
+
+
+def answers(status: ServiceStatus) -> bool:
+    try:
+        return httpx.get(f"{status.url}/ready", timeout=20).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_supervisor_that_was_just_killed_is_replaced_at_once(yard: Yard) -> None:
+    before = yard.target.sync(yard.service("1.0.0"))
+    yard.supervisor().kill()
+    after = yard.target.sync(yard.service("2.0.0"))
+    assert after.url == before.url
+    wait_for(lambda: predict(after) == ("2.0.0", 15.0))
+
+
+def test_removing_leaves_no_process_also_after_a_kill(yard: Yard) -> None:
+    yard.target.remove(MODEL)
+    yard.target.sync(yard.service("1.0.0", replicas=2))
+    yard.supervisor().kill()
+    yard.target.remove(MODEL)
+    assert yard.processes() == []
+    assert yard.target.status(MODEL) is None
+    yard.target.remove(MODEL)
+    assert yard.target.models() == ()
+
+
+def test_a_stopped_service_stays_stopped_until_it_is_resumed(yard: Yard) -> None:
+    before = yard.target.sync(yard.service("1.0.0"))
+    yard.target.stop(MODEL)
+    assert yard.processes() == []
+    stopped = yard.target.status(MODEL)
+    assert stopped is not None
+    assert (stopped.url, stopped.replicas) == (before.url, ())
+    assert yard.processes() == [], "asking does not start it"
+    assert yard.target.models() == (MODEL,)
+    yard.target.resume(MODEL)
+    wait_for(lambda: answers(before))
+    assert predict(before) == ("1.0.0", 10.0)
+
+
+def test_what_was_answered_before_a_kill_is_in_the_log(yard: Yard) -> None:
+    status = yard.target.sync(yard.service("1.0.0", replicas=2))
+    with load(status, tolerant=True) as seen:
+        wait_for(lambda: len(seen.answers) > 300)
+        for replica in status.replicas:
+            os.kill(int(replica.id), signal.SIGKILL)
+        killed_at = len(seen.answers)
+        wait_for(lambda: len(seen.answers) > killed_at + 50)
+    logged = yard.logged()
+    assert {request for request, _, _ in seen.answers} <= set(logged["__request_id"])
+    compact(yard.log_folder)
+    assert len(list(yard.log_folder.glob("*.parquet"))) == 2
+    pd.testing.assert_frame_equal(yard.logged(), logged)
+
+
+def test_two_callers_at_once_make_one_supervisor(yard: Yard) -> None:
+    service = yard.service("1.0.0")
+    with ThreadPoolExecutor(2) as pool:
+        results = list(
+            pool.map(
+                lambda _: LocalTarget(yard.folder / "run", lambda m: yard.log_folder).sync(service),
+                range(2),
+            )
+        )
+    assert results[0] == results[1]
+    assert yard.supervisor().is_running()
+
+
+def test_what_the_local_target_cannot_do_is_refused(yard: Yard) -> None:
+    one, two = yard.service("1.0.0").fleets[0], yard.service("2.0.0").fleets[0]
+    half = [f.model_copy(update={"weight": 50}) for f in (one, two)]
+    for fleets in ((), tuple(half), (half[0],), (one.model_copy(update={"replicas": 0}),)):
+        with pytest.raises(RefusedError):
+            yard.target.sync(Service(model=MODEL, fleets=fleets))
+    assert yard.processes() == []
+    yard.target.sync(yard.service("1.0.0"))
+    yard.target.set_weights(MODEL, {"1.0.0": 100, "2.0.0": 0})
+    for weights in ({"1.0.0": 90, "2.0.0": 10}, {"2.0.0": 100}, {}):
+        with pytest.raises(RefusedError, match="cannot split"):
+            yard.target.set_weights(MODEL, weights)
+
+
+def test_a_port_is_kept_moved_or_refused_when_it_is_taken(yard: Yard) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        first = yard.target.sync(yard.service("1.0.0"))
+        port = taken.getsockname()[1]
+        with pytest.raises(RolloutError, match=f"Cannot listen on 127.0.0.1:{port}"):
+            yard.target.sync(yard.service("1.0.0", port=port))
+        assert predict(first) == ("1.0.0", 10.0)
+    moved = yard.target.sync(yard.service("1.0.0", port=port))
+    assert moved.url == f"http://127.0.0.1:{port}"
+    assert predict(moved) == ("1.0.0", 10.0)
+    assert not answers(first)
+
+
+def test_modules_of_the_user_are_found_in_the_bundle(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = yard.folder / "source" / "local_target_user_module.py"
+    source.parent.mkdir()
+    source.write_text("def double(x):\n    return 2 * x\n")
+    monkeypatch.syspath_prepend(source.parent)
+    import local_target_user_module  # pyright: ignore[reportMissingImports]
+
+    x = pd.DataFrame({"x": np.arange(10.0)})
+    double = FunctionTransformer(local_target_user_module.double)
+    model = make_pipeline(double, LinearRegression()).fit(x, 4 * x["x"])
+    bundle_of(yard.folder / "3.0.0", model, PLAIN, "3.0.0", code=source)
+    status = yard.target.sync(yard.service("3.0.0"))
+    assert predict(status) == ("3.0.0", 20.0)
+    yard.target.stop(MODEL)
+    wait_for(lambda: yard.target.resume(MODEL) is not None and answers(status))
+    assert predict(status) == ("3.0.0", 20.0), "running it left nothing in the bundle"
+
+
+def test_a_replica_on_a_port_of_its_own_tells_before_it_leaves(tmp_path: Path) -> None:
+    digest = plain_bundle(tmp_path / "r", "1.0.0", 2.0)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "modelyard.serving.replica", "--port", str(port)]
+    command += ["--bundle", str(tmp_path / "r"), "--digest", digest]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_for(lambda: answers(ServiceStatus.model_construct(url=url)))
+            assert httpx.get(f"{url}/version").json()["release"] == "1.0.0"
+            process.terminate()
+            wait_for(lambda: httpx.get(f"{url}/ready").status_code == 503, 2.0)
+            late = httpx.post(f"{url}/invocations", json={"instances": [{"x": 5}]})
+            assert late.json()["predictions"] == pytest.approx([10.0])
+            assert late.headers["Connection"] == "close"
+            assert process.wait(timeout=20) == 0
+        finally:
+            process.kill()
+
+
+def test_the_supervisors_log_is_structured(yard: Yard) -> None:
+    yard.target.sync(yard.service("1.0.0"))
+    lines = (yard.folder / "run" / MODEL / "supervisor.log").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    (serving,) = [e for e in events if e["event"] == "serving"]
+    assert serving["version"] == "1.0.0"
+    assert serving["level"] == "info"

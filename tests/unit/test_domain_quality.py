@@ -1,0 +1,179 @@
+"""Is broken data told from data that only differs?"""
+
+import numpy as np
+import pytest
+
+from modelyard.domain.profiles import Profile, profile_reference, profile_window
+from modelyard.domain.quality import (
+    QualityCheck,
+    QualityOutcome,
+    QualityPolicy,
+    QualityVerdict,
+    judge_quality,
+)
+from modelyard.domain.values import ColumnKind
+
+KINDS = {
+    "humidity": ColumnKind.NUMERIC,
+    "celsius": ColumnKind.NUMERIC,
+    "holiday": ColumnKind.NUMERIC,
+    "city": ColumnKind.CATEGORICAL,
+}
+ROWS = 1_000
+
+
+def draw(seed: int, rows: int = ROWS, celsius: float = 10.0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    humidity = rng.uniform(20, 100, rows)
+    humidity[rng.random(rows) < 0.02] = np.nan
+    return {
+        "humidity": humidity,
+        "celsius": rng.normal(celsius, 8, rows),
+        "holiday": (rng.random(rows) < 0.03).astype(float),
+        "city": rng.choice(np.array(["Rome", "Oslo"], dtype=object), rows),
+    }
+
+
+@pytest.fixture(scope="module")
+def reference() -> Profile:
+    return profile_reference(draw(0, rows=10_000), KINDS)
+
+
+def judge(reference: Profile, columns: dict[str, np.ndarray], **more) -> QualityVerdict:
+    return judge_quality(reference, profile_window(columns, reference), QualityPolicy(), **more)
+
+
+def found(verdict: QualityVerdict) -> set[tuple[QualityCheck, str | None, QualityOutcome]]:
+    return {(f.check, f.column, f.outcome) for f in verdict.findings}
+
+
+def test_sound_windows_are_ok(reference: Profile) -> None:
+    for seed in range(1, 40):
+        verdict = judge(reference, draw(seed), expected_rows=ROWS)
+        assert verdict.outcome is QualityOutcome.OK, verdict.reasons
+    assert verdict.reasons == ("1000 rows in 4 columns as they should be",)
+
+
+def test_a_warm_month_is_not_a_fault(reference: Profile) -> None:
+    winter = profile_reference(draw(0, rows=5_000, celsius=1.0), KINDS)
+
+    assert judge(winter, draw(1, celsius=24.0)).outcome is not QualityOutcome.BROKEN
+    assert judge(reference, draw(1, celsius=1.0)).outcome is QualityOutcome.OK
+
+
+@pytest.mark.parametrize("factor", [10.0, 1_000.0, 0.1, 0.001])
+def test_a_change_of_unit_is_broken(reference: Profile, factor: float) -> None:
+    columns = draw(1)
+    columns["humidity"] *= factor
+    verdict = judge(reference, columns)
+
+    expected = (QualityCheck.UNIT, "humidity", QualityOutcome.BROKEN)
+    assert expected in found(verdict)
+    (unit,) = [f for f in verdict.findings if f.check is QualityCheck.UNIT]
+    assert unit.value == pytest.approx(factor, rel=0.1)
+
+
+def test_a_sensor_that_is_stuck_all_window_is_broken(reference: Profile) -> None:
+    columns = draw(1)
+    columns["celsius"][:] = 12.5
+    verdict = judge(reference, columns)
+
+    assert (QualityCheck.STUCK, "celsius", QualityOutcome.BROKEN) in found(verdict)
+    assert any("all 1000 values are 12.5" in reason for reason in verdict.reasons)
+
+
+def test_a_sensor_that_is_stuck_part_of_the_window_is_worth_a_look(reference: Profile) -> None:
+    columns = draw(1)
+    columns["celsius"][300:700] = 12.5
+
+    assert found(judge(reference, columns)) == {
+        (QualityCheck.STUCK, "celsius", QualityOutcome.WARN)
+    }
+
+
+def test_a_flag_may_stay_the_same(reference: Profile) -> None:
+    columns = draw(1)
+    columns["holiday"][:] = 0.0
+
+    assert judge(reference, columns).outcome is QualityOutcome.OK
+
+
+@pytest.mark.parametrize(
+    ("nulls", "outcome"),
+    [(30, QualityOutcome.OK), (150, QualityOutcome.WARN), (600, QualityOutcome.BROKEN)],
+)
+def test_a_jump_of_nulls_is_graded(reference: Profile, nulls: int, outcome) -> None:
+    columns = draw(1)
+    columns["celsius"][:nulls] = np.nan
+
+    assert judge(reference, columns).outcome is outcome
+
+
+def test_a_missing_column_is_broken(reference: Profile) -> None:
+    columns = draw(1)
+    del columns["city"]
+
+    assert found(judge(reference, columns)) == {(QualityCheck.NULLS, "city", QualityOutcome.BROKEN)}
+
+
+def test_a_single_null_in_a_tiny_window_is_chance(reference: Profile) -> None:
+    columns = draw(1, rows=10)
+    columns["celsius"][0] = np.nan
+
+    assert judge(reference, columns).outcome is QualityOutcome.OK
+
+
+@pytest.mark.parametrize(
+    ("rows", "outcome"),
+    [(5, QualityOutcome.OK), (50, QualityOutcome.WARN), (400, QualityOutcome.BROKEN)],
+)
+def test_unseen_levels_are_graded(reference: Profile, rows: int, outcome) -> None:
+    columns = draw(1)
+    columns["city"][:rows] = "Atlantis"
+
+    assert judge(reference, columns).outcome is outcome
+
+
+def test_impossible_values_are_broken(reference: Profile) -> None:
+    columns = draw(1)
+    columns["humidity"][:20] = -999.0
+    verdict = judge(reference, columns)
+
+    assert found(verdict) == {(QualityCheck.RANGE, "humidity", QualityOutcome.BROKEN)}
+    assert "(window -999 to" in verdict.reasons[0]
+
+
+def test_a_unit_that_changed_within_the_window_is_broken(reference: Profile) -> None:
+    columns = draw(1)
+    columns["humidity"][100:] /= 100
+
+    assert (QualityCheck.RANGE, "humidity", QualityOutcome.BROKEN) in found(
+        judge(reference, columns)
+    )
+
+
+def test_duplicates_and_volume_are_graded(reference: Profile) -> None:
+    columns = draw(1)
+
+    assert judge(reference, columns, duplicate_ids=3).outcome is QualityOutcome.WARN
+    assert judge(reference, columns, duplicate_ids=300).outcome is QualityOutcome.BROKEN
+    assert judge(reference, columns, expected_rows=2_500).outcome is QualityOutcome.WARN
+    assert judge(reference, columns, expected_rows=25_000).outcome is QualityOutcome.BROKEN
+
+
+def test_an_empty_window_is_broken(reference: Profile) -> None:
+    verdict = judge(reference, draw(1, rows=0))
+
+    assert verdict.outcome is QualityOutcome.BROKEN
+    assert verdict.reasons == ("no rows in the window",)
+
+
+def test_the_gravest_finding_comes_first(reference: Profile) -> None:
+    columns = draw(1)
+    columns["celsius"][:150] = np.nan
+    columns["humidity"] *= 1_000
+    verdict = judge(reference, columns)
+
+    severity = [finding.outcome for finding in verdict.findings]
+    assert severity == sorted(severity, key=list(QualityOutcome).index, reverse=True)
+    assert QualityVerdict.model_validate_json(verdict.model_dump_json()) == verdict

@@ -1,0 +1,226 @@
+"""No logged row is lost or counted twice, whatever is killed in between."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from modelyard.adapters.inference_log import compact, read_predictions
+from modelyard.serving.inference_log import InferenceLog, InferenceRecord
+
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+DAY = (NOON - timedelta(days=1), NOON + timedelta(days=1))
+
+Open = Callable[..., InferenceLog]
+
+
+@pytest.fixture
+def open_log(tmp_path: Path) -> Iterator[Open]:
+    opened: list[InferenceLog] = []
+
+    def open_one(release: str = "1.0.0", **more: Any) -> InferenceLog:
+        opened.append(InferenceLog(tmp_path, release, clock=lambda: NOON, **more))
+        return opened[-1]
+
+    yield open_one
+    for log in opened:
+        log.close()
+
+
+def record(request: str, minutes: int = 0, **changes: Any) -> InferenceRecord:
+    """Return a request of two rows, a minute apart."""
+    times = [NOON + timedelta(minutes=minutes + row) for row in range(2)]
+    values = {
+        "request_id": request,
+        "at": NOON + timedelta(minutes=minutes),
+        "release": "1.0.0",
+        "replica": "r1",
+        "columns": ("temp", "season"),
+        "ids": [f"{request}-0", f"{request}-1"],
+        "times": [t.isoformat() for t in times],
+        "rows": [[1.5, "summer"], [None, None]],
+        "predictions": [10.0, None],
+        "probabilities": None,
+        "classes": (),
+        "positive": None,
+    }
+    return InferenceRecord.model_construct(**(values | changes))
+
+
+def test_rows_come_back_as_they_were_logged(tmp_path: Path, open_log: Open) -> None:
+    open_log().append(record("q"))
+    frame = read_predictions(tmp_path, *DAY)
+    assert list(frame.columns) == [
+        *("__id", "__time", "__at", "__release", "__request_id", "__row"),
+        *("temp", "season", "__prediction", "__probability"),
+    ]
+    assert frame["__id"].tolist() == ["q-0", "q-1"]
+    assert frame["__time"].tolist() == [
+        pd.Timestamp(NOON),
+        pd.Timestamp(NOON + timedelta(minutes=1)),
+    ]
+    assert frame["temp"].tolist()[0] == 1.5
+    assert frame["season"].tolist() == ["summer", None]
+    assert frame["temp"].isna().tolist() == frame["__prediction"].isna().tolist() == [False, True]
+    assert frame["__probability"].isna().all()
+
+
+def test_an_empty_log_has_no_rows_but_its_columns(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        frame = read_predictions(folder, *DAY)
+        assert len(frame) == 0
+        assert {"__id", "__time", "__prediction", "__probability"} <= set(frame.columns)
+
+
+def test_the_range_is_half_open_in_event_time(tmp_path: Path, open_log: Open) -> None:
+    log = open_log()
+    for minutes in (0, 2, 4):
+        log.append(record(f"q{minutes}", minutes))
+    frame = read_predictions(tmp_path, NOON + timedelta(minutes=1), NOON + timedelta(minutes=4))
+    assert frame["__id"].tolist() == ["q0-1", "q2-0", "q2-1"]
+
+
+def test_a_torn_last_line_is_left_out(tmp_path: Path, open_log: Open) -> None:
+    log = open_log()
+    log.append(record("q"))
+    with log.segment.open("ab") as file:
+        file.write(b'{"request_id": "torn", "at"')
+    assert len(read_predictions(tmp_path, *DAY)) == 2
+    log.close()
+    assert len(compact(tmp_path)) == 1
+    assert len(read_predictions(tmp_path, *DAY)) == 2
+
+
+def test_a_retried_request_counts_once(tmp_path: Path, open_log: Open) -> None:
+    open_log().append(record("q"))
+    open_log().append(record("q", minutes=1, replica="r2"))
+    frame = read_predictions(tmp_path, *DAY)
+    assert frame["__id"].tolist() == ["q-0", "q-1"]
+    assert frame["__at"].tolist() == [pd.Timestamp(NOON)] * 2
+
+
+def test_rows_of_a_client_that_repeats_its_request_id_all_count(
+    tmp_path: Path, open_log: Open
+) -> None:
+    log = open_log()
+    log.append(record("q", ids=["a", "b"]))
+    log.append(record("q", ids=["c", "d"]))
+    assert sorted(read_predictions(tmp_path, *DAY)["__id"]) == ["a", "b", "c", "d"]
+
+
+def test_segments_rotate_by_size_and_two_replicas_never_share_one(
+    tmp_path: Path, open_log: Open
+) -> None:
+    first, second = open_log(segment_bytes=1000), open_log()
+    assert first.segment != second.segment
+    for number in range(10):
+        first.append(record(f"q{number}"))
+    sizes = [path.stat().st_size for path in tmp_path.glob("*.jsonl")]
+    assert len(sizes) > 3
+    assert max(sizes) <= 1000
+    assert len(read_predictions(tmp_path, *DAY)) == 20
+
+
+def test_compaction_keeps_every_row_and_leaves_live_segments(
+    tmp_path: Path, open_log: Open
+) -> None:
+    log = open_log(segment_bytes=1000)
+    for number in range(10):
+        log.append(record(f"q{number}", number))
+    before = read_predictions(tmp_path, *DAY)
+    made = compact(tmp_path)
+    assert len(made) > 2
+    assert list(tmp_path.glob("*.jsonl")) == [log.segment]
+    pd.testing.assert_frame_equal(read_predictions(tmp_path, *DAY), before)
+    assert compact(tmp_path) == []
+    log.append(record("after", 20))
+    assert len(read_predictions(tmp_path, *DAY)) == 22
+
+
+def test_compaction_killed_before_the_segment_is_removed_doubles_nothing(
+    tmp_path: Path, open_log: Open
+) -> None:
+    log = open_log(segment_bytes=10)
+    log.append(record("a", ids=["1", "2"]))
+    log.append(record("b"))
+    segment = next(p for p in tmp_path.glob("*.jsonl") if p != log.segment)
+    content = segment.read_bytes()
+    compact(tmp_path)
+    segment.write_bytes(content)  # as if it had been killed between the two steps
+    assert len(read_predictions(tmp_path, *DAY)) == 4
+    assert compact(tmp_path) == []
+    assert not segment.exists()
+    assert len(read_predictions(tmp_path, *DAY)) == 4
+
+
+def test_compaction_killed_while_it_writes_loses_nothing(tmp_path: Path, open_log: Open) -> None:
+    log = open_log(segment_bytes=10)
+    log.append(record("a"))
+    log.append(record("b"))
+    segment = next(p for p in tmp_path.glob("*.jsonl") if p != log.segment)
+    (tmp_path / f".{segment.stem}.parquet.{os.getpid()}").write_bytes(b"PAR1 half")
+    assert len(read_predictions(tmp_path, *DAY)) == 4
+    assert len(compact(tmp_path)) == 1
+    assert len(read_predictions(tmp_path, *DAY)) == 4
+
+
+def test_an_empty_closed_segment_is_removed(tmp_path: Path) -> None:
+    InferenceLog(tmp_path, "1.0.0").close()
+    assert compact(tmp_path) == []
+    assert list(tmp_path.glob("*")) == []
+
+
+def test_the_binary_probability_is_the_positive_class(tmp_path: Path, open_log: Open) -> None:
+    open_log().append(
+        record(
+            "q",
+            predictions=["yes", "no"],
+            probabilities=[[0.9, 0.1], [0.2, 0.8]],
+            classes=("yes", "no"),
+            positive="yes",
+        )
+    )
+    frame = read_predictions(tmp_path, *DAY)
+    assert frame["__prediction"].tolist() == ["yes", "no"]
+    assert frame["__probability"].tolist() == [0.9, 0.2]
+
+
+def test_more_classes_have_a_column_each(tmp_path: Path, open_log: Open) -> None:
+    open_log().append(
+        record(
+            "q",
+            predictions=["b", "a"],
+            probabilities=[[0.1, 0.7, 0.2], [0.5, 0.3, 0.2]],
+            classes=("a", "b", "c"),
+        )
+    )
+    frame = read_predictions(tmp_path, *DAY)
+    assert frame["__probability"].tolist() == [0.7, 0.5]
+    assert frame["__probability_c"].tolist() == [0.2, 0.2]
+
+
+def test_a_column_that_changed_its_type_between_releases_becomes_text(
+    tmp_path: Path, open_log: Open
+) -> None:
+    open_log("1.0.0").append(record("a"))
+    open_log("2.0.0").append(
+        record("b", columns=("temp", "humidity"), rows=[["warm", 1.0], ["cold", 2.0]])
+    )
+    frame = read_predictions(tmp_path, *DAY)
+    by_id = frame.set_index("__id")
+    assert by_id.loc["a-0", "temp"] == "1.5"
+    assert by_id.loc["b-0", "temp"] == "warm"
+    assert by_id["humidity"].isna().tolist().count(True) == 2
+
+
+def test_a_line_is_one_json_object(open_log: Open) -> None:
+    log = open_log()
+    log.append(record("line\u2028separator"))
+    assert json.loads(log.segment.read_bytes())["request_id"] == "line\u2028separator"
