@@ -9,13 +9,17 @@ from __future__ import annotations
 import json
 import sys
 
+import httpx
 from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import get_current_settings
 
 from deployments.plan import plan
 from deployments.server import Server
 from deployments.specifications import automations_of, deployments_of
-from modelyard.adapters.platform import Change, platform_id
-from modelyard.errors import ModelYardError
+from modelyard.adapters.deployments import Change
+from modelyard.adapters.platform import platform_id
+from modelyard.errors import ModelYardError, ServiceUnavailableError
 from modelyard.project import Project
 
 
@@ -41,10 +45,17 @@ def main() -> int:
     try:
         changes = apply(Project.find(), dry_run="--dry-run" in sys.argv[1:])
     except ModelYardError as err:
-        print(json.dumps({"error": type(err).__name__, "message": str(err)}))
-        return err.exit_code
+        return _tell(err)
+    except (httpx.HTTPError, PrefectHTTPStatusError) as err:
+        server = get_current_settings().api.url
+        return _tell(ServiceUnavailableError(f"Prefect's server at {server} failed: {err}"))
     print(json.dumps({"changes": [change.model_dump(mode="json") for change in changes]}))
     return 0
+
+
+def _tell(err: ModelYardError) -> int:
+    print(json.dumps({"error": type(err).__name__, "message": str(err)}))
+    return err.exit_code
 
 
 if __name__ == "__main__":

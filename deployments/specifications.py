@@ -12,7 +12,7 @@ from prefect.utilities.callables import parameter_schema
 
 from modelyard.config import ModelConfig
 from modelyard.domain.values import Value
-from modelyard.errors import ConfigError
+from modelyard.errors import ConfigError, ModelYardError
 
 TAG = "modelyard"
 
@@ -97,7 +97,10 @@ class AutomationSpec(Value):
 
 
 def deployments_of(config: ModelConfig, *, root: Path, work_pool: str) -> list[DeploymentSpec]:
-    """Return the four deployments of one model. Raises ConfigError for a flow of another name."""
+    """Return the four deployments of one model.
+
+    Raises ModelYardError for a flow that cannot be imported, ConfigError for one of another name.
+    """
     crons: dict[FlowName, str | None] = {
         "monitor": config.monitoring.schedule,
         "retrain": config.retraining.schedule,
@@ -140,7 +143,13 @@ def _deployment(
 
 def _load(flow_name: FlowName) -> Flow[..., Any]:
     module, _, function = ENTRYPOINTS[flow_name].rpartition(".")
-    flow = getattr(importlib.import_module(module), function)
+    try:
+        flow = getattr(importlib.import_module(module), function)
+    except Exception as err:  # a flow file is the project's: its import may raise anything
+        raise ModelYardError(
+            f"The flow {ENTRYPOINTS[flow_name]} cannot be loaded: {type(err).__name__}: {err}. "
+            f"`python -c 'import {module}'` in the project's folder shows where."
+        ) from err
     if flow.name != flow_name:
         raise ConfigError(
             f"The flow {ENTRYPOINTS[flow_name]} is named {flow.name!r}; deployments and the "

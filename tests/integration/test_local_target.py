@@ -112,7 +112,7 @@ class Load:
 
 @contextmanager
 def load(status: ServiceStatus, tolerant: bool = False) -> Iterator[Load]:
-    """Send requests from two clients that keep their connection and two that do not."""
+    """Send requests from a client that keeps its connection and from one that does not."""
     seen, stop = Load(), threading.Event()
 
     def send(client: httpx.Client, headers: dict[str, str]) -> None:
@@ -132,7 +132,7 @@ def load(status: ServiceStatus, tolerant: bool = False) -> Iterator[Load]:
                     seen.failures.append(repr(err))
                     time.sleep(0.01)
 
-    threads = [threading.Thread(target=run, args=(i % 2 == 0,)) for i in range(4)]
+    threads = [threading.Thread(target=run, args=(i == 0,)) for i in range(2)]
     for thread in threads:
         thread.start()
     try:
@@ -147,18 +147,18 @@ def load(status: ServiceStatus, tolerant: bool = False) -> Iterator[Load]:
 def test_releases_are_swapped_under_load_without_a_failed_request(yard: Yard) -> None:
     first = yard.target.sync(yard.service("1.0.0", replicas=2))
     with load(first) as seen:
-        for version in ("2.0.0", "1.0.0", "2.0.0"):
+        for version in ("2.0.0", "1.0.0"):
             status = yard.target.sync(yard.service(version, replicas=2))
             assert status.url == first.url
             assert predict(status) == (version, 5 * FACTORS[version])
             time.sleep(0.3)
-    assert len(seen.answers) > 1500
+        wait_for(lambda: len(seen.answers) > 2000)
     assert {(release, said) for _, release, said in seen.answers} == {
         ("1.0.0", 10.0),
         ("2.0.0", 15.0),
     }
-    assert {r.version for r in status.replicas} == {"2.0.0"}
-    assert len(yard.logged()) == len(seen.answers) + 3
+    assert {r.version for r in status.replicas} == {"1.0.0"}
+    assert len(yard.logged()) == len(seen.answers) + 2
 
 
 def test_an_idle_keep_alive_client_is_not_reset_by_a_swap(yard: Yard) -> None:

@@ -124,23 +124,42 @@ def test_a_single_null_in_a_tiny_window_is_chance(reference: Profile) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "outcome"),
-    [(5, QualityOutcome.OK), (50, QualityOutcome.WARN), (400, QualityOutcome.BROKEN)],
+    ("rows", "level", "outcome"),
+    [
+        (5, "Atlantis", QualityOutcome.OK),
+        (1_000, "Atlantis", QualityOutcome.WARN),  # news: retraining may well mend it
+        (100, " ROME", QualityOutcome.BROKEN),
+        (15, " ROME", QualityOutcome.WARN),
+    ],
 )
-def test_unseen_levels_are_graded(reference: Profile, rows: int, outcome) -> None:
+def test_unseen_levels_are_graded(reference: Profile, rows: int, level: str, outcome) -> None:
     columns = draw(1)
-    columns["city"][:rows] = "Atlantis"
-
-    assert judge(reference, columns).outcome is outcome
-
-
-def test_impossible_values_are_broken(reference: Profile) -> None:
-    columns = draw(1)
-    columns["humidity"][:20] = -999.0
+    columns["city"][:rows] = level
     verdict = judge(reference, columns)
 
-    assert found(verdict) == {(QualityCheck.RANGE, "humidity", QualityOutcome.BROKEN)}
+    assert verdict.outcome is outcome
+    assert ("spelled otherwise" in verdict.reasons[0]) == (outcome is QualityOutcome.BROKEN)
+
+
+@pytest.mark.parametrize(
+    ("rows", "outcome"), [(20, QualityOutcome.WARN), (200, QualityOutcome.BROKEN)]
+)
+def test_impossible_values_are_graded(reference: Profile, rows: int, outcome) -> None:
+    columns = draw(1)
+    columns["humidity"][:rows] = -999.0
+    verdict = judge(reference, columns)
+
+    assert found(verdict) == {(QualityCheck.RANGE, "humidity", outcome)}
     assert "(window -999 to" in verdict.reasons[0]
+
+
+def test_demand_that_rose_fourfold_and_a_first_snow_are_no_faults() -> None:
+    rng = np.random.default_rng(2)
+    kinds = dict.fromkeys(("demand", "snow"), ColumnKind.NUMERIC)
+    known = profile_reference({"demand": rng.gamma(2, 50, 5_000), "snow": np.zeros(5_000)}, kinds)
+    window = {"demand": 4 * rng.gamma(2, 50, ROWS), "snow": rng.exponential(1, ROWS)}
+
+    assert judge(known, window).outcome is QualityOutcome.WARN
 
 
 def test_a_unit_that_changed_within_the_window_is_broken(reference: Profile) -> None:

@@ -267,6 +267,13 @@ class ModelContainers:
         return next(a for a in _addresses(network) if a not in taken)
 
 
+def models_with_containers(engine: DockerClient, platform_id: str) -> set[str]:
+    """Return the models of a platform that have a container, running or not."""
+    mine = {"label": f"{PLATFORM_LABEL}={platform_id}"}
+    containers = engine.containers.list(all=True, ignore_removed=True, filters=mine)  # pyright: ignore[reportArgumentType]
+    return {container.labels[MODEL_LABEL] for container in containers}
+
+
 def last_words(container: Container) -> str:
     """Return the end of what a container printed."""
     printed = container.logs(tail=20)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,19 +22,23 @@ from modelyard.adapters.containers import (
     ModelContainers,
     Replica,
     last_words,
+    models_with_containers,
 )
 from modelyard.adapters.engine import connect_engine, engine_errors
-from modelyard.adapters.haproxy import (
-    PORT,
-    RuntimeApi,
-    Server,
-    ServerStats,
-    server_weights,
+from modelyard.adapters.fleets import (
+    gateway_servers,
+    is_fit,
+    match_replicas,
+    replica_state,
+    traffic_shares,
 )
-from modelyard.adapters.service_folder import ServiceFolder
+from modelyard.adapters.haproxy import (
+    RuntimeApi,
+    ServerStats,
+)
+from modelyard.adapters.service_folder import ServiceFolder, models_with_folders
 from modelyard.domain.values import (
     Fleet,
-    ReplicaState,
     ReplicaStatus,
     Service,
     ServiceStatus,
@@ -93,14 +97,20 @@ class DockerTarget:
         Raises RolloutError when new replicas do not become ready (they are removed, and what
         served before still serves), or an image is missing.
         """
-        _check_weights({fleet.version: fleet.weight for fleet in service.fleets})
+        _check_weights({f.version: f.weight if f.replicas else 0 for f in service.fleets})
         for fleet in service.fleets:
             self._check_image(fleet)
         folder = self._service_folder(service.model)
         with folder.lock():
-            port = self._ensure_gateway(service, folder)
-            service = service.model_copy(update={"port": port})
-            self._ensure_replicas(service, folder)
+            try:
+                port = self._ensure_gateway(service, folder)
+                service = service.model_copy(update={"port": port})
+                self._ensure_replicas(service, folder)
+            except (ModelYardError, DockerException):
+                if folder.service() is None:  # nothing served before either
+                    self._containers(service.model).remove_all()
+                    folder.remove()
+                raise
             folder.write_service(service)
             status = self._status(service.model, service)
         assert status is not None
@@ -125,7 +135,7 @@ class DockerTarget:
             fleets = (f.model_copy(update={"weight": weights[f.version]}) for f in service.fleets)
             service = service.model_copy(update={"fleets": tuple(fleets)})
             containers = self._containers(model)
-            servers = _servers(service, containers.replicas())
+            servers = gateway_servers(service, containers.replicas())
             containers.runtime_api().weigh({s.name: s.weight for s in servers})
             folder.write_config(servers)
             folder.write_service(service)
@@ -134,16 +144,39 @@ class DockerTarget:
     def get_weights(self, model: str) -> dict[str, int]:
         """Return each version's share of the traffic in percent, as the gateway has it now."""
         containers = self._containers(model)
-        return _shares(containers.replicas(), _stats(containers))
+        return traffic_shares(containers.replicas(), _stats(containers))
 
     @engine_errors("reading the status")
     def status(self, model: str) -> ServiceStatus | None:
-        """Return what is true now, or None where the model has no service."""
+        """Return what is true now, or None where the model has no service.
+
+        A service that was stopped has no replicas.
+        """
         return self._status(model, self._service_folder(model).service())
+
+    @engine_errors("reading the models")
+    def models(self) -> tuple[str, ...]:
+        """Return the models of this platform that have a service, running or stopped, sorted."""
+        running = models_with_containers(self._engine, self._platform_id)
+        return tuple(sorted({*running, *models_with_folders(self._folder)}))
+
+    @engine_errors("stopping")
+    def stop(self, model: str) -> None:
+        """End a service's containers and keep what it was, for `resume`; idempotent."""
+        folder = self._service_folder(model)
+        with folder.lock():
+            self._containers(model).remove_all()
+            if folder.service():
+                folder.write_config(())
+
+    def resume(self, model: str) -> ServiceStatus | None:
+        """Start again what `stop` stopped; None where the model has no service."""
+        service = self._service_folder(model).service()
+        return self.sync(service) if service else None
 
     @engine_errors("the removal")
     def remove(self, model: str) -> None:
-        """Leave no container, no network and no file of a model's service."""
+        """Leave no container, no network and no file of a model's service; idempotent."""
         folder = self._service_folder(model)
         with folder.lock():
             self._containers(model).remove_all()
@@ -195,13 +228,14 @@ class DockerTarget:
         api = containers.runtime_api()
         stats = api.servers()
         there = containers.replicas()
-        kept, missing = _compare(service.fleets, [r for r in there if _is_fit(r, stats)])
+        _forget(api, api.servers().keys() - {replica.id for replica in there})
+        kept, missing = match_replicas(service.fleets, [r for r in there if is_fit(r, stats)])
         started: list[Replica] = []
         try:
             for fleet in missing:
                 log = self._log_folder(service.model)
                 started.append(containers.start_replica(fleet, log, self._memory))
-            servers = _servers(service, [*kept, *started])
+            servers = gateway_servers(service, [*kept, *started])
             names = {replica.id for replica in started}
             api.add(s for s in servers if s.name in names)
             self._wait_until_ready(containers, api, names)
@@ -214,7 +248,6 @@ class DockerTarget:
         api.open(server.name for server in servers)
         wanted = {server.name for server in servers}
         self._retire(containers, api, [r for r in there if r.id not in wanted])
-        api.delete(api.servers().keys() - wanted)
 
     def _wait_until_ready(
         self, containers: ModelContainers, api: RuntimeApi, names: set[str]
@@ -238,28 +271,34 @@ class DockerTarget:
             stats = api.servers()
             return all(stats[name].checked for name in names)
 
-        _wait(ready, READY_SECONDS, failure)
+        if names:
+            _wait(ready, READY_SECONDS, failure)
 
     def _retire(
         self, containers: ModelContainers, api: RuntimeApi, replicas: Sequence[Replica]
     ) -> None:
         """Drain replicas, stop them once they hold no request, and forget them."""
+        if not replicas:
+            return
         names = {replica.id for replica in replicas} & api.servers().keys()
         api.drain(names)
         # A request that takes longer than the gateway allows is lost in any case.
         _wait(lambda: not any(api.servers()[name].sessions for name in names), DRAIN_SECONDS, None)
         containers.stop(replicas)
-        # A connection that the gateway kept idle may take a moment to go.
-        _wait(lambda: _deleted(api, names), GATEWAY_SECONDS, None)
+        _forget(api, names)
 
     def _status(self, model: str, service: Service | None) -> ServiceStatus | None:
         containers = self._containers(model)
         gateway, replicas = containers.gateway(), containers.replicas()
-        if gateway is None and not replicas:
+        if gateway is None and not replicas and service is None:
             return None
         stats = _stats(containers)
         port = gateway.labels[PORT_LABEL] if gateway else service.port if service else None
         host = "127.0.0.1" if self._host == "0.0.0.0" else self._host
+        if gateway is None and service is not None:
+            weights = {fleet.version: fleet.weight for fleet in service.fleets}
+        else:
+            weights = traffic_shares(replicas, stats)
         return ServiceStatus(
             model=model,
             target=NAME,
@@ -268,12 +307,12 @@ class DockerTarget:
                 ReplicaStatus(
                     id=r.id,
                     version=r.version,
-                    state=_state(r, stats.get(r.id)),
+                    state=replica_state(r, stats.get(r.id)),
                     restarts=r.restarts,
                 )
                 for r in replicas
             ),
-            weights=_shares(replicas, stats),
+            weights=weights,
         )
 
     def _service_folder(self, model: str) -> ServiceFolder:
@@ -282,36 +321,9 @@ class DockerTarget:
 
 def _check_weights(weights: Mapping[str, int]) -> None:
     if sum(weights.values()) != 100 or min(weights.values()) < 0:
-        raise RefusedError(f"The weights {dict(weights)} do not share out 100 percent.")
-
-
-def _compare(
-    fleets: Iterable[Fleet], replicas: Iterable[Replica]
-) -> tuple[list[Replica], list[Fleet]]:
-    """Return the replicas to keep, and a fleet for each one that is missing."""
-    kept: list[Replica] = []
-    missing: list[Fleet] = []
-    spare = list(replicas)
-    for fleet in fleets:
-        mine = [replica for replica in spare if replica.serves(fleet)][: fleet.replicas]
-        kept += mine
-        missing += [fleet] * (fleet.replicas - len(mine))
-    return kept, missing
-
-
-def _is_fit(replica: Replica, stats: Mapping[str, ServerStats]) -> bool:
-    """Whether a replica runs and the gateway sends requests to it."""
-    return replica.running and replica.id in stats and stats[replica.id].up
-
-
-def _servers(service: Service, replicas: Iterable[Replica]) -> list[Server]:
-    """Return what the gateway is told about the replicas that a service asks for."""
-    weights = server_weights({f.version: (f.weight, f.replicas) for f in service.fleets})
-    return [
-        Server(name=r.id, address=f"{r.address}:{PORT}", weight=weights[r.version])
-        for r in replicas
-        if any(r.serves(fleet) for fleet in service.fleets)
-    ]
+        raise RefusedError(
+            f"The weights {dict(weights)} do not share out 100 percent among fleets with replicas."
+        )
 
 
 def _stats(containers: ModelContainers) -> dict[str, ServerStats]:
@@ -319,26 +331,6 @@ def _stats(containers: ModelContainers) -> dict[str, ServerStats]:
     with suppress(ServiceUnavailableError):
         return containers.runtime_api().servers()
     return {}
-
-
-def _shares(replicas: Iterable[Replica], stats: Mapping[str, ServerStats]) -> dict[str, int]:
-    """Return the percent of the traffic that each version gets."""
-    weights: dict[str, int] = {}
-    for replica in replicas:
-        server = stats.get(replica.id)
-        if server is not None and not server.draining:
-            weights[replica.version] = weights.get(replica.version, 0) + server.weight
-    total = sum(weights.values())
-    return {version: round(100 * w / total) for version, w in weights.items()} if total else {}
-
-
-def _state(replica: Replica, server: ServerStats | None) -> ReplicaState:
-    if replica.ended:
-        return ReplicaState.DEAD
-    if server is not None and server.draining:
-        return ReplicaState.DRAINING
-    ready = replica.healthy if server is None else server.up
-    return ReplicaState.READY if replica.running and ready else ReplicaState.STARTING
 
 
 def _answers(api: RuntimeApi) -> bool:
@@ -349,7 +341,13 @@ def _answers(api: RuntimeApi) -> bool:
     return True
 
 
-def _deleted(api: RuntimeApi, names: Iterable[str]) -> bool:
+def _forget(api: RuntimeApi, names: Set[str]) -> None:
+    """Take servers whose replica is gone out of the gateway."""
+    # A connection that the gateway kept idle may take a moment to go.
+    _wait(lambda: _deleted(api, names), GATEWAY_SECONDS, None)
+
+
+def _deleted(api: RuntimeApi, names: Set[str]) -> bool:
     try:
         api.delete(names & api.servers().keys())
     except ServiceUnavailableError:

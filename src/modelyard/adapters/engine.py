@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,16 +39,30 @@ def connect_engine() -> DockerClient:
 
     Raises EngineUnavailableError when none answers.
     """
+    with warnings.catch_warnings():
+        # The SDK drops the socket of a connection that was refused, and never closes it: it is
+        # collected here, where nobody is warned of it, and not wherever the collector runs next.
+        warnings.simplefilter("ignore", ResourceWarning)
+        client, reason = _try_to_connect()
+        if client is None:
+            gc.collect()
+    if client is None:
+        raise EngineUnavailableError(
+            f"No Docker engine answers ({reason}). Start Docker, or on Debian run "
+            "scripts/install_docker_engine.sh, or set `service.target: local` in the model's "
+            "config to serve without Docker."
+        )
+    return client
+
+
+def _try_to_connect() -> tuple[DockerClient | None, str]:
+    """Return a client, or why there is none."""
     try:
         client = docker.from_env(timeout=TIMEOUT_SECONDS)
         client.ping()
     except (DockerException, RequestException) as err:
-        raise EngineUnavailableError(
-            f"No Docker engine answers ({err}). Start Docker, or on Debian run "
-            "scripts/install_docker_engine.sh, or set `service.target: local` in the model's "
-            "config to serve without Docker."
-        ) from err
-    return client
+        return None, str(err)
+    return client, ""
 
 
 @contextmanager

@@ -120,9 +120,17 @@ def _render(
         )
 
         _register_stat_test()
-        level = _shown.get().policy.false_alarms
+        verdict = _shown.get()
+        drifted = {suspect.column for suspect in verdict.suspects}
+        # One drifted column is drift; the only one may be a column that cannot be drawn.
+        share = 0.0 if drifted and drifted.isdisjoint(columns) else 1 / len(columns)
         presets: list[Any] = [
-            DataDriftPreset(columns=columns, method=_STAT_TEST, threshold=level),
+            DataDriftPreset(
+                columns=columns,
+                method=_STAT_TEST,
+                threshold=verdict.policy.false_alarms,
+                drift_share=share,
+            ),
             DataSummaryPreset(columns=columns),
         ]
         if task is not None:

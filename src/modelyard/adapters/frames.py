@@ -10,7 +10,7 @@ import pandas as pd
 
 from modelyard.adapters.leaks import find_leaks
 from modelyard.adapters.sources import as_text, check_classes
-from modelyard.adapters.times import guess_time_format, parse_times
+from modelyard.adapters.times import guess_time_formats, parse_times
 from modelyard.config import Data, ModelConfig
 from modelyard.config_file import closest
 from modelyard.domain.values import Column, ColumnKind, Contract
@@ -190,7 +190,7 @@ def _unfit(values: pd.Series, data: Data) -> str | None:
         return "a row counter" if _is_counter(present) else None
     if data.time_format and parse_times(present, data.time_format).notna().all():
         return "a date; add columns made from it, like hour or weekday"
-    if guess_time_format(present) is not None:
+    if guess_time_formats(present):
         return "a date; add columns made from it, like hour or weekday"
     if distinct == len(values):
         return "different in every row: an identifier"

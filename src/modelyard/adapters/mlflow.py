@@ -7,6 +7,7 @@ and can be written again at any time.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,9 @@ from modelyard.domain.releases import Delivery
 from modelyard.errors import TransientError
 from modelyard.project import Project
 from modelyard.serving.model_file import ModelFile
+
+# It warns at every model that no pip is installed, and tells of uv; neither is news.
+logging.getLogger("mlflow").setLevel(logging.ERROR)
 
 DELIVERY_TAG = "modelyard.delivery"
 

@@ -60,6 +60,8 @@ def window_points(records: Sequence[WindowRecord]) -> list[WindowPoint]:
             window=record.window,
             realized=record.performance.realized,
             release=record.release,
+            promised=record.performance.promised,
+            limit=record.performance.limit,
             degraded=record.performance.outcome is PerformanceOutcome.DEGRADED,
             drifted=record.drift.outcome is DriftOutcome.DRIFTED,
         )
@@ -69,11 +71,8 @@ def window_points(records: Sequence[WindowRecord]) -> list[WindowPoint]:
 
 def monitoring_figures(records: Sequence[WindowRecord], metric_name: str) -> dict[str, Figure]:
     """Return the plots of a model's monitoring page by name; `records` are oldest first."""
-    newest = records[-1].performance
     return {
-        "metric": metric_over_windows(
-            window_points(records), metric_name, promised=newest.promised, limit=newest.limit
-        ),
+        "metric": metric_over_windows(window_points(records), metric_name),
         "drift": drift_heat_map([(record.window, record.drift) for record in records]),
     }
 
@@ -87,6 +86,8 @@ def metric_over_windows(points: Sequence[WindowPoint], metric_name: str) -> Figu
         x="event time (UTC)",
         y=metric_name,
     )
+    if not points:
+        return _without_windows(figure, axes)
     _draw_promises(axes, points)
     _draw_metric(axes, points)
     _mark_releases(axes, points)
@@ -100,7 +101,11 @@ def drift_heat_map(verdicts: Sequence[tuple[Window, DriftVerdict]]) -> Figure:
 
     Columns that moved most come first; at most 40 are drawn. Grey is a window with too few rows.
     """
+    title = "Share of rows that moved, by column and window"
     columns = _by_effect([verdict for _, verdict in verdicts])[:_MAX_HEAT_COLUMNS]
+    if not columns:
+        figure = new_figure()
+        return _without_windows(figure, style(figure.add_subplot(), title=title))
     effects = np.full((len(columns), len(verdicts)), np.nan)
     drifted: list[tuple[int, int]] = []
     for j, (_, verdict) in enumerate(verdicts):
@@ -112,7 +117,7 @@ def drift_heat_map(verdicts: Sequence[tuple[Window, DriftVerdict]]) -> Figure:
             if finding and finding.drifted:
                 drifted.append((i, j))
     figure = new_figure(max(6.0, 3.2 + 0.34 * len(verdicts)), 1.7 + 0.27 * max(len(columns), 2))
-    axes = style(figure.add_subplot(), title="Share of rows that moved, by column and window")
+    axes = style(figure.add_subplot(), title=title)
     axes.grid(visible=False)
     axes.set_facecolor(LIGHT)
     colours = LinearSegmentedColormap.from_list("drift", ["#ffffff", ORANGE, RED])
@@ -154,6 +159,8 @@ def replay_story(
         x="event time (UTC)",
         y=f"{metric_name} on true outcomes",
     )
+    if not points:
+        return _without_windows(figure, axes)
     _shade_releases(axes, points)
     _draw_metric(axes, points)
     drifts = [point for point in points if point.drifted]
@@ -173,6 +180,12 @@ def replay_story(
         _mark_time(axes, when, label)
     time_axis(axes)
     _legend_below(axes)
+    return figure
+
+
+def _without_windows(figure: Figure, axes: Axes) -> Figure:
+    axes.set(xticks=[], yticks=[])
+    axes.text(0.5, 0.5, "no window was judged yet", transform=axes.transAxes, ha="center")
     return figure
 
 
@@ -213,8 +226,9 @@ def _draw_promises(axes: Axes, points: Sequence[WindowPoint]) -> None:
             axes.hlines(point.limit, start, end, color=RED, linewidth=1.2, label=label)
 
 
-def _once(axes: Axes, label: str) -> str | None:
-    return None if label in axes.get_legend_handles_labels()[1] else label
+def _once(axes: Axes, label: str) -> str:
+    """Return the label the first time, and then one that legends leave out."""
+    return f"_{label}" if label in axes.get_legend_handles_labels()[1] else label
 
 
 def _mark_releases(axes: Axes, points: Sequence[WindowPoint]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import warnings
 from collections.abc import Sequence
 from threading import Lock
 
@@ -15,7 +17,7 @@ class AlertDelivery(Value):
     """What became of one alert at one place."""
 
     place: str
-    """The URL without what is secret in it."""
+    """Scheme and host, without what is secret."""
     delivered: bool
     problem: str | None = None
     """Why it was not delivered, as far as the service said."""
@@ -27,8 +29,10 @@ def send_alert(urls: Sequence[str], title: str, body: str) -> tuple[AlertDeliver
     A place that fails does not keep the alert from the others, and nothing is raised: whoever
     sends decides whether to try again. Passwords and tokens are in no result and no log.
     """
-    # Apprise's own log holds URLs with their secrets at some levels.
-    with _one_at_a_time:
+    # One at a time, since the log and the warnings of Apprise are held back meanwhile: the log has
+    # URLs with their secrets, and its plugins import a module that Python 3.13 drops.
+    with _one_at_a_time, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
         return tuple(_send_one(url, title, body) for url in urls)
 
 
@@ -42,7 +46,8 @@ def _send_one(url: str, title: str, body: str) -> AlertDelivery:
             return AlertDelivery(
                 place=_scheme(url), delivered=False, problem="not a URL that Apprise knows"
             )
-        place = channel[0].url(privacy=True).partition("?")[0]
+        # Paths and queries of web hooks are as secret as passwords, and Apprise shows them.
+        place = "/".join(channel[0].url(privacy=True).partition("?")[0].split("/")[:3])
         delivered = channel.notify(title=title, body=body, body_format=NotifyFormat.MARKDOWN)
     said = None if delivered else problems.without(url) or "the service did not take it"
     return AlertDelivery(place=place, delivered=bool(delivered), problem=said)
@@ -55,27 +60,28 @@ def _scheme(url: str) -> str:
 
 
 class _Problems(logging.Handler):
-    """Collects what Apprise warns of, and keeps it from other logs meanwhile."""
+    """Collects what Apprise warns of, and keeps its log and that of its requests from others."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._messages: list[str] = []
-        self._logger = logging.getLogger("apprise")
+        self._loggers = [logging.getLogger(name) for name in ("apprise", "urllib3")]
 
     def emit(self, record: logging.LogRecord) -> None:
         self._messages.append(record.getMessage())
 
     def __enter__(self) -> None:
-        self._propagated = self._logger.propagate
-        self._logger.propagate = False
-        self._logger.addHandler(self)
+        self._propagated = [logger.propagate for logger in self._loggers]
+        for logger in self._loggers:
+            logger.propagate = False
+            logger.addHandler(self)
 
     def __exit__(self, *_: object) -> None:
-        self._logger.removeHandler(self)
-        self._logger.propagate = self._propagated
+        for logger, propagated in zip(self._loggers, self._propagated, strict=True):
+            logger.removeHandler(self)
+            logger.propagate = propagated
 
     def without(self, url: str) -> str:
-        """Return the messages, each cut where it would tell a part of the URL."""
-        secrets = {part for part in url.replace("@", "/").replace(":", "/").split("/") if part}
-        said = [m for m in self._messages if not any(s in m for s in secrets if len(s) > 3)]
-        return "; ".join(said)
+        """Return the messages, save those that would tell a part of the URL."""
+        parts = [part for part in re.split(r"[/@:?&=+]", url) if len(part) > 3]
+        return "; ".join(m for m in self._messages if not any(part in m for part in parts))

@@ -11,19 +11,17 @@ import hashlib
 import json
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import httpx
 from filelock import FileLock, Timeout
-from pydantic import Field
 
-from modelyard import errors
+from modelyard.adapters.deployments import Change, apply_deployments
 from modelyard.adapters.prefect_api import PrefectApi
 from modelyard.adapters.processes import (
     MARK_VARIABLE,
@@ -34,7 +32,7 @@ from modelyard.adapters.processes import (
     stop_processes,
 )
 from modelyard.domain.values import Value
-from modelyard.errors import ConflictError, ModelYardError, ServiceUnavailableError
+from modelyard.errors import ConflictError, ServiceUnavailableError
 from modelyard.project import ROOT_VARIABLE, Project
 
 HOST = "127.0.0.1"
@@ -67,16 +65,6 @@ class Part(Value):
 
 
 Platform = Mapping[PartName, Part]
-
-
-class Change(Value):
-    """One difference between what configs/ say and what Prefect has."""
-
-    action: Literal["create", "update", "delete"]
-    kind: Literal["work pool", "deployment", "automation"]
-    name: str
-    fields: dict[str, tuple[Any, Any]] = Field(default_factory=dict)
-    """What an update changes: from what to what, by field name."""
 
 
 def platform_id(project: Project) -> str:
@@ -150,7 +138,7 @@ def start_platform(project: Project, report: Report) -> tuple[dict[PartName, Par
 
         report("deployments", "applying", None)
         started = time.monotonic()
-        changes = apply_deployments(project)
+        changes = apply_deployments(project, child_environment(project))
         report("deployments", f"{len(changes)} changed", time.monotonic() - started)
 
         if "worker" not in parts:
@@ -185,7 +173,8 @@ def stop_platform(project: Project, report: Report) -> int:
     count = stop_worker(project, report)
     with _locked(project):
         parts = read_platform(project)
-        for name in ("mlflow", "prefect"):
+        servers: tuple[PartName, ...] = ("mlflow", "prefect")
+        for name in servers:
             count += _stop_part(parts.get(name), report)
         left = marked_processes(platform_id(project))
         stop_processes(left, grace_seconds=STOP_SECONDS)
@@ -253,41 +242,15 @@ def _start(
     project: Project, name: PartName, module: list[str], url: str | None = None, **more: str
 ) -> Part:
     log = project.run_folder() / f"{name}.log"
-    environment = _child_environment(project) | {MARK_VARIABLE: platform_id(project)} | more
+    environment = child_environment(project) | {MARK_VARIABLE: platform_id(project)} | more
     process = start_process(
         [sys.executable, "-m", *module], folder=project.root, environment=environment, log=log
     )
     return Part(name=name, url=url, process=process, log=str(log))
 
 
-def apply_deployments(project: Project, *, dry_run: bool = False) -> list[Change]:
-    """Make Prefect's deployments and automations what configs/ say; return the changes.
-
-    Runs the project's own `deployments` package in a process of its own, since that imports the
-    flows. Raises what it reports: ConflictError, ConfigError, ServiceUnavailableError.
-    """
-    command = [sys.executable, "-m", "deployments", *(["--dry-run"] if dry_run else [])]
-    done = subprocess.run(
-        command,
-        cwd=project.root,
-        env=_child_environment(project),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-    try:
-        report = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        raise ModelYardError(
-            f"The deployments of {project.root} could not be applied: `python -m deployments` "
-            f"ended with {done.returncode}:\n{done.stderr.strip()[-2000:]}"
-        ) from None
-    if "error" in report:
-        raise getattr(errors, report["error"])(report["message"])
-    return [Change.model_validate(change) for change in report["changes"]]
-
-
-def _child_environment(project: Project) -> dict[str, str]:
+def child_environment(project: Project) -> dict[str, str]:
+    """Return the whole environment of a process that works for this project."""
     return {**os.environ, **prefect_environment(project), "PYTHONUNBUFFERED": "1"}
 
 

@@ -52,7 +52,8 @@ class Replay:
         end: datetime | None = None,
         speed: float | None = None,
     ) -> None:
-        """Read the rows from `start` on: by default those newer than what the champion has seen.
+        """Read the rows from `start` on: by default those newer than what the champion was judged
+        on, or where there is none, than what it was trained on.
 
         `speed` is how many times faster than real time rows are sent; None is as fast as the
         service answers. Raises DataError where no row is left.
@@ -155,10 +156,11 @@ class Replay:
         root: Path = self._workspace.project.root
         rows = read_rows(data, root=root, task=self._config.task)
         rows = rows.sort_values(self._time, kind="stable", ignore_index=True)
-        seen = start or champion.delivery.training.span.end
-        if seen is not None:
-            newer = rows[self._time] >= seen if start else rows[self._time] > seen
-            rows = rows[newer]
+        delivery = champion.delivery
+        seen = start or delivery.holdout.span.end
+        if start is None and not (rows[self._time] > seen).any():
+            seen = delivery.training.span.end
+        rows = rows[rows[self._time] >= seen if start else rows[self._time] > seen]
         if end is not None:
             rows = rows[rows[self._time] < end]
         if rows.empty:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ import pandas as pd
 
 from modelyard.adapters.frames import infer_contract
 from modelyard.adapters.sources import read_rows
-from modelyard.adapters.times import guess_time_format
+from modelyard.adapters.times import guess_time_formats
 from modelyard.config import Data, ModelConfig
 from modelyard.config_file import closest
 from modelyard.config_values import format_duration
@@ -50,6 +51,7 @@ def draft_config(
     task: MLTask | None = None,
     time: str | None = None,
     id_column: str | None = None,
+    time_format: str | None = None,
     label_time: str | None = None,
 ) -> Draft:
     """Read a data file and infer a config from its rows. Raises DataError or InvalidInputError.
@@ -76,7 +78,7 @@ def draft_config(
         "target": target,
         "id": id_column or _id(raw, {target, time, label_time}),
         "time": time,
-        "time_format": times.get(time) or None if time else None,
+        "time_format": time_format or (_time_format(time, times.get(time, ())) if time else None),
         "label_time": label_time,
         "missing_values": data.missing_values if sentinel is not None else None,
     }
@@ -111,17 +113,22 @@ def _task(target: pd.Series) -> MLTask:
     return MLTask.MULTICLASS if whole and distinct <= 10 else MLTask.REGRESSION
 
 
-def _time_formats(rows: pd.DataFrame, target: str) -> dict[str, str]:
-    """Return the columns that hold times and their formats, "" for ISO 8601."""
+def _time_formats(rows: pd.DataFrame, target: str) -> dict[str, tuple[str, ...]]:
+    """Return the columns that hold times, and the formats that read them."""
     formats = {}
     for name in map(str, rows.columns):
-        values = rows[name].dropna()
-        if name == target or pd.api.types.is_numeric_dtype(values):
-            continue
-        found = guess_time_format(values)
-        if found is not None:
-            formats[name] = found
-    return formats
+        if name != target and not pd.api.types.is_numeric_dtype(rows[name]):
+            formats[name] = guess_time_formats(rows[name].dropna())
+    return {name: found for name, found in formats.items() if found}
+
+
+def _time_format(column: str, formats: tuple[str, ...]) -> str | None:
+    if len(formats) > 1:
+        raise DataError(
+            f"time column {column!r} can be read as {' and as '.join(formats)}. Say which with "
+            "--time-format, like --time-format '%d/%m/%Y'."
+        )
+    return (formats[0] or None) if formats else None
 
 
 def _id(rows: pd.DataFrame, taken: set[str | None]) -> str | None:
@@ -174,7 +181,7 @@ def _window(times: pd.Series | None, rows: int) -> tuple[timedelta, int]:
     return fitting[-1], max(30, min(_MIN_ROWS, usual // 2))
 
 
-def _hints(time: str | None, times: dict[str, str]) -> tuple[str, ...]:
+def _hints(time: str | None, times: Iterable[str]) -> tuple[str, ...]:
     hints = ["Check that every feature is known at the moment of prediction, not only afterwards."]
     if time is None and times:
         hints.append(

@@ -15,6 +15,7 @@ from modelyard.domain.values import Service
 from modelyard.errors import ConflictError
 
 LOCK_SECONDS = 600.0
+_SERVICE_FILE = "service.json"
 
 
 class ServiceFolder:
@@ -24,7 +25,7 @@ class ServiceFolder:
         self._model = model
         self._folder = root / model
         self._lock_file = root / f"{model}.lock"
-        self._service_file = self._folder / "service.json"
+        self._service_file = self._folder / _SERVICE_FILE
 
     @property
     def config_file(self) -> Path:
@@ -69,3 +70,8 @@ class ServiceFolder:
             draft.write(text)
         Path(draft.name).chmod(0o644)
         Path(draft.name).replace(file)
+
+
+def models_with_folders(root: Path) -> set[str]:
+    """Return the models whose last synced service is kept below a folder."""
+    return {file.parent.name for file in root.glob(f"*/{_SERVICE_FILE}")}

@@ -46,8 +46,8 @@ def _remove_containers(project: Project) -> list[str]:
         engine = connect_engine()
     except EngineUnavailableError:
         return []  # no engine runs, so no container does
-    ours = {"label": f"{PLATFORM_LABEL}={platform_id(project)}"}
-    containers = engine.containers.list(all=True, filters=ours)
+    ours = f"{PLATFORM_LABEL}={platform_id(project)}"
+    containers = engine.containers.list(all=True, filters={"label": ours})
     models = sorted({container.labels[MODEL_LABEL] for container in containers})
     for model in models:
         Workspace(project).target("docker").remove(model)

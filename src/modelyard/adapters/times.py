@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
+
 import pandas as pd
 
-from modelyard.errors import DataError
-
 TIME_FORMATS = tuple(
-    date + clock
-    for date in ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y/%m/%d", "%d-%m-%Y", "%Y%m%d")
+    day + clock
+    for day in ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y/%m/%d", "%d-%m-%Y", "%Y%m%d")
     for clock in ("", " %H:%M", " %H:%M:%S")
 )
+_OFFSET = r"[T ]\d{2}.*(?:[Zz]|[+-]\d{2}:?(?:\d{2})?)$"
 
 
 def parse_times(values: pd.Series, time_format: str | None = None) -> pd.Series:
@@ -20,28 +21,33 @@ def parse_times(values: pd.Series, time_format: str | None = None) -> pd.Series:
     if pd.api.types.is_numeric_dtype(values) and time_format is None:
         # pandas would read a number as nanoseconds since 1970, which nobody means.
         return pd.Series(pd.NaT, index=values.index, dtype="datetime64[ns, UTC]", name=values.name)
-    # Date objects (SQL, Parquet) become text first; a text with an offset is converted to UTC.
+    # Date objects (SQL, Parquet) become text first.
     texts = values.map(str, na_action="ignore")
-    return pd.to_datetime(texts, utc=True, format=time_format or "ISO8601", errors="coerce")
+    if time_format is not None:
+        return pd.to_datetime(texts, utc=True, format=time_format, errors="coerce")
+    # Each kind by itself: pandas 2.3 reads a time without an offset, after one with an offset, as if
+    # it had the same.
+    naive = ~texts.str.contains(_OFFSET, na=False)
+    times = pd.to_datetime(texts.where(naive), utc=True, format="ISO8601", errors="coerce")
+    if naive.all():
+        return times
+    return times.fillna(
+        pd.to_datetime(texts.mask(naive), utc=True, format="ISO8601", errors="coerce")
+    )
 
 
-def guess_time_format(texts: pd.Series) -> str | None:
-    """Return the one format that reads all of some texts as times; None where none does.
+def guess_time_formats(texts: pd.Series) -> tuple[str, ...]:
+    """Return the formats that read all of some texts as times: several where days may be months.
 
-    `""` stands for ISO 8601. Raises DataError where the days could be months as well.
+    `""` stands for ISO 8601, which leaves no choice.
     """
     if pd.api.types.is_datetime64_any_dtype(texts):
-        return ""
-    if not len(texts) or texts.map(lambda text: isinstance(text, float)).any():
-        return None
+        return ("",)
+    if texts.empty or not texts.map(type).isin([str, date, datetime]).all():
+        return ()
     few = texts.head(20)
     # ISO 8601 would read the number 2011 as a year, and 20 as a century.
     if few.map(str).str.contains("[-T:]").all() and parse_times(texts).notna().all():
-        return ""
+        return ("",)
     fits = [f for f in TIME_FORMATS if parse_times(few, f).notna().all()]
-    fits = [f for f in fits if parse_times(texts, f).notna().all()]
-    if len(fits) > 1:
-        raise DataError(
-            f"column {texts.name!r} can be read as {' and as '.join(fits)}, like {texts.iloc[0]!r}."
-        )
-    return fits[0] if fits else None
+    return tuple(f for f in fits if parse_times(texts, f).notna().all())

@@ -48,6 +48,9 @@ def init(
     name: Annotated[str | None, typer.Option(help="Name of the model; else the file's.")] = None,
     task: Annotated[MLTask | None, typer.Option(help="Else inferred from the target.")] = None,
     id_column: Annotated[str | None, typer.Option("--id", help="Column with a unique key.")] = None,
+    time_format: Annotated[
+        str | None, typer.Option(help="strptime format of the times, if not ISO 8601.")
+    ] = None,
     label_time: Annotated[
         str | None, typer.Option(help="Column with the time at which the outcome became known.")
     ] = None,
@@ -72,6 +75,7 @@ def init(
         task=task,
         time=time,
         id_column=id_column,
+        time_format=time_format,
         label_time=label_time,
     )
     path.parent.mkdir(parents=True, exist_ok=True)

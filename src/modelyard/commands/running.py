@@ -19,7 +19,8 @@ from rich.text import Text
 
 from modelyard.project import Project
 
-console = Console()
+_NO_TERMINAL_WIDTH = 120
+console = Console(width=None if sys.stdout.isatty() else _NO_TERMINAL_WIDTH)
 
 
 def load_flow(module: str, name: str, *, verbose: bool = False) -> Callable[..., Any]:
@@ -31,7 +32,11 @@ def load_flow(module: str, name: str, *, verbose: bool = False) -> Callable[...,
     from modelyard.adapters.platform import prefect_environment
 
     project = Project.find()
-    os.environ.update(prefect_environment(project))
+    for variable, value in prefect_environment(project).items():
+        if value:
+            os.environ[variable] = value
+        else:  # Prefect takes an empty address for one, and loses every event on its way there
+            os.environ.pop(variable, None)
     if not verbose:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     if str(project.root) not in sys.path:

@@ -306,9 +306,13 @@ def _correct(finding: DriftFinding, tests: int, policy: DriftPolicy) -> DriftFin
         update={
             "adjusted_p_value": adjusted,
             "drifted": drifted,
-            "words": f"{finding.words} (p = {adjusted:.2g} over all {tests} tests)",
+            "words": f"{finding.words} ({_p_words(adjusted)} over all {tests} tests)",
         }
     )
+
+
+def _p_words(p_value: float) -> str:
+    return f"p = {p_value:.2g}" if p_value > 1e-12 else "p < 1e-12"
 
 
 def _quiet_words(findings: tuple[DriftFinding, ...], policy: DriftPolicy) -> str:

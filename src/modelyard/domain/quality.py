@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from enum import StrEnum
 
@@ -13,9 +14,10 @@ _CERTAIN = 1e-6
 """Chance below which a higher null rate is not put down to luck; small windows vary much."""
 _CONTINUOUS_BINS = 20
 """Filled bins from which a numeric column counts as continuous: a flag, a weekday or a month may
-well stay the same all window long, a thermometer may not."""
-_SAME_UNIT = 0.5
-"""Largest change of the mean order of magnitude (log10) that is still the same unit: a factor 3."""
+well stay the same all window long or take a new value, a thermometer may not."""
+_NEAR_POWER = 0.15
+"""How near a change of the mean order of magnitude (log10) must be to a power of ten to be taken
+for a change of unit: demand that rose fourfold is news, not a fault."""
 
 
 class QualityOutcome(StrEnum):
@@ -49,11 +51,14 @@ class QualityPolicy(Value):
     """Rise of a column's null rate over the reference's."""
     nulls_broken: float = 0.25
     unseen_warn: float = 0.01
-    unseen_broken: float = 0.20
+    """Rows in levels that the reference lacks: news, which retraining may mend."""
+    respelled_broken: float = 0.05
+    """Rows in levels that the reference has in another spelling: a fault upstream."""
     outside_warn: float = 0.05
     """Rows beyond the reference's smallest or largest value."""
-    far_outside_broken: float = 0.01
+    far_outside_warn: float = 0.01
     """Rows so far beyond those that no season explains it."""
+    far_outside_broken: float = 0.10
     spike_warn: float = 0.25
     """Rise of the share of one narrow bin of a continuous column."""
     duplicates_warn: float = 0.0
@@ -153,7 +158,7 @@ def _check_column(
     if not seen.present:
         return
     if isinstance(known, CategoricalProfile) and isinstance(seen, CategoricalProfile):
-        yield from _check_unseen(name, seen, policy)
+        yield from _check_unseen(name, known, seen, policy)
     elif isinstance(known, NumericProfile) and isinstance(seen, NumericProfile) and known.present:
         yield from _check_range(name, known, seen, policy)
         if seen.present >= policy.min_rows:
@@ -184,32 +189,45 @@ def _check_nulls(
 
 
 def _check_unseen(
-    name: str, seen: CategoricalProfile, policy: QualityPolicy
+    name: str, known: CategoricalProfile, seen: CategoricalProfile, policy: QualityPolicy
 ) -> Iterator[QualityFinding]:
-    share = seen.unseen_rows / seen.present
-    if share > policy.unseen_warn:
-        examples = ", ".join(repr(level) for level in list(seen.unseen)[:3])
+    spellings = {_plain(level) for level in known.levels}
+    respelled = {level: n for level, n in seen.unseen.items() if _plain(level) in spellings}
+    broken = sum(respelled.values()) / seen.present > policy.respelled_broken
+    shown = respelled if broken else seen.unseen
+    share = (sum(shown.values()) if broken else seen.unseen_rows) / seen.present
+    if broken or share > policy.unseen_warn:
+        examples = ", ".join(repr(level) for level in list(shown)[:3])
+        what = "spelled otherwise in the reference" if broken else "that the reference lacks"
         yield _graded(
             QualityCheck.UNSEEN,
             name,
             share,
-            policy.unseen_warn,
-            share > policy.unseen_broken,
-            f"{name}: {share:.1%} of the rows in levels that the reference lacks: {examples}",
+            policy.respelled_broken if broken else policy.unseen_warn,
+            broken,
+            f"{name}: {share:.1%} of the rows in levels {what}: {examples}",
         )
+
+
+def _plain(level: str) -> str:
+    """Return a level without what changes by accident: case, blanks, `.0` of a number."""
+    plain = "".join(level.split()).casefold()
+    return plain.removesuffix(".0")
 
 
 def _check_range(
     name: str, known: NumericProfile, seen: NumericProfile, policy: QualityPolicy
 ) -> Iterator[QualityFinding]:
     outside, far = seen.outside / seen.present, seen.far_outside / seen.present
-    broken = far > policy.far_outside_broken
-    if broken or outside > policy.outside_warn:
+    broken = far > policy.far_outside_broken and _is_continuous(known)
+    is_far = far > policy.far_outside_warn
+    if is_far or outside > policy.outside_warn:
+        far_limit = policy.far_outside_broken if broken else policy.far_outside_warn
         yield _graded(
             QualityCheck.RANGE,
             name,
-            far if broken else outside,
-            policy.far_outside_broken if broken else policy.outside_warn,
+            far if is_far else outside,
+            far_limit if is_far else policy.outside_warn,
             broken,
             f"{name}: {outside:.1%} of the rows outside {known.min:.4g} to {known.max:.4g} "
             f"(window {seen.min:.4g} to {seen.max:.4g})",
@@ -217,32 +235,39 @@ def _check_range(
 
 
 def _check_unit(name: str, known: NumericProfile, seen: NumericProfile) -> Iterator[QualityFinding]:
-    """Find a column in another unit: its order of magnitude and its spread moved together.
+    """Find a column in another unit: order of magnitude and spread moved by one power of ten.
 
-    A season moves the level of a thermometer tenfold around zero, but not its spread.
+    A season moves the level of a thermometer tenfold around zero, but not its spread; of a column
+    that is mostly zero, the rest is too few to tell.
     """
-    if known.log_mean is None or seen.log_mean is None or not known.sd or not seen.sd:
+    if not _is_continuous(known) or not seen.sd or seen.non_zero < seen.present / 2:
+        return
+    if known.log_mean is None or seen.log_mean is None:
         return
     jump = seen.log_mean - known.log_mean
-    spread = seen.sd / known.sd
-    # A window spans less than the reference does, so its spread may lag behind upwards.
-    together = spread > 10 ** (jump - 0.7) if jump > 0 else spread < 10 ** (jump + 0.3)
-    if abs(jump) > _SAME_UNIT and together:
+    power = round(jump)
+    # A window spans less than the reference does, so its spread may lag behind, not run ahead.
+    lag = power - math.log10(seen.sd / known.sd)
+    if power and abs(jump - power) <= _NEAR_POWER and -0.3 <= lag <= 0.7:
         yield _graded(
             QualityCheck.UNIT,
             name,
             10**jump,
-            10**_SAME_UNIT,
+            10.0**power,
             True,
             f"{name}: values are about {10**jump:.3g} times those of the reference, as after a "
             "change of unit",
         )
 
 
+def _is_continuous(known: NumericProfile) -> bool:
+    return sum(count > 0 for count in known.counts) >= _CONTINUOUS_BINS
+
+
 def _check_stuck(
     name: str, known: NumericProfile, seen: NumericProfile, policy: QualityPolicy
 ) -> Iterator[QualityFinding]:
-    if sum(count > 0 for count in known.counts) < _CONTINUOUS_BINS:
+    if not _is_continuous(known):
         return
     rises = [
         now / seen.present - was / known.present

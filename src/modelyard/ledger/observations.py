@@ -140,8 +140,10 @@ class Observations:
             statement = self._insert(decisions).values(
                 key=key, model=model, at=at, verdict=verdict, decision=decision
             )
-            stored = connection.execute(statement.on_conflict_do_nothing(index_elements=["key"]))
-        return stored.rowcount == 1
+            stored = connection.execute(
+                statement.on_conflict_do_nothing(index_elements=["key"]).returning(decisions.c.key)
+            ).first()
+        return stored is not None
 
     def decision(self, key: str) -> RecordedDecision | None:
         """Return the decision made under a key."""

@@ -153,9 +153,10 @@ def load_bundle(folder: Path, digest: str) -> Bundle:
         manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except ValidationError as err:
         raise BundleError(f"{folder / MANIFEST} cannot be read: {err}") from err
-    if (folder / CODE).is_dir():
+    code = str(folder / CODE)
+    if (folder / CODE).is_dir() and code not in sys.path:
         sys.dont_write_bytecode = True  # a __pycache__ would change the bundle's digest
-        sys.path.append(str(folder / CODE))
+        sys.path.append(code)
     estimator = load_model(manifest.model_file, folder)
     return Bundle(folder, digest, manifest, Predictor(estimator, manifest.contract))
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -29,3 +31,12 @@ def load_simulation(name: str) -> pd.DataFrame:
         known = ", ".join(f"sim://{known}" for known in sorted(SIMULATIONS))
         raise DataError(f"sim://{name}: there is no such simulation. Known: {known}.")
     return SIMULATIONS[name]()
+
+
+def known_events(source: str) -> dict[str, datetime]:
+    """Return what a simulation is known to hold, and when, by the source that a config names."""
+    if source != "sim://bikeshare":
+        return {}
+    from modelyard.simulations import bikeshare
+
+    return {"demand shift": bikeshare.DEMAND_SHIFT, "sensor fault": bikeshare.FAULT_START}

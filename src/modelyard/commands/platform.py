@@ -1,0 +1,217 @@
+"""The commands about the platform: up, down, status, apply, doctor."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.markup import escape
+from rich.spinner import Spinner
+from rich.table import Table
+
+from modelyard.adapters import platform as local_platform
+from modelyard.adapters.deployments import Change, apply_deployments
+from modelyard.adapters.platform import Part
+from modelyard.commands.running import console
+from modelyard.project import Project
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this group."""
+    app.command("up")(up)
+    app.command("down")(down)
+    app.command("status")(status)
+    app.command("apply")(apply)
+    app.command("doctor")(doctor)
+
+
+def up(as_json: AsJson = False) -> None:
+    """Start Prefect, MLflow and a worker on this machine, and apply the deployments.
+
+    What runs already is left as it is. Services that `modelyard down` stopped come back.
+    """
+    from modelyard.adapters.services import resume_services
+
+    project = Project.find()
+    with _Progress(hidden=as_json) as progress:
+        parts, changes = local_platform.start_platform(project, progress.hear)
+        resumed = resume_services(project)
+    if as_json:
+        _print_json({"platform": _parts(parts.values()), "changes": _rows(changes)})
+        return
+    table = Table("", "address", "log")
+    titles = {"prefect": "Prefect", "mlflow": "MLflow", "worker": "Worker"}
+    for part in parts.values():
+        table.add_row(titles[part.name], _page(part) or "-", part.log or "external")
+    console.print(table)
+    if resumed:
+        console.print(f"Serving again: {', '.join(resumed)}.")
+    console.print("`modelyard status` shows the models, `modelyard down` stops everything.")
+
+
+def down() -> None:
+    """Stop the worker, the servers and every service; leave no process behind."""
+    from modelyard.adapters.services import stop_services
+
+    project = Project.find()
+    with _Progress() as progress:
+        # the worker first: a flow run could put a service back
+        count = local_platform.stop_worker(project, progress.hear)
+        progress.hear("services", "stopping", None)
+        services = stop_services(project)
+        progress.hear("services", f"{len(services)} stopped", None)
+        count += local_platform.stop_platform(project, progress.hear)
+    if not count and not services:
+        console.print("Nothing ran.")
+        return
+    console.print(
+        f"Stopped {count} process{'' if count == 1 else 'es'} of the platform"
+        + (f" and the services of {', '.join(services)}." if services else ".")
+    )
+
+
+def apply(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it, change nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make Prefect's deployments, schedules and automations what configs/ say."""
+    from modelyard.errors import ServiceUnavailableError
+
+    project = Project.find()
+    if "prefect" not in local_platform.read_platform(project):
+        raise ServiceUnavailableError(
+            "No Prefect server runs, so there is nothing to apply to. Start one with `modelyard "
+            "up`, or name one as orchestration.api_url in configs/platform.yaml."
+        )
+    environment = local_platform.child_environment(project)
+    changes = apply_deployments(project, environment, dry_run=dry_run)
+    if as_json:
+        _print_json({"dry_run": dry_run, "changes": _rows(changes)})
+        return
+    for change in changes:
+        _show_change(change)
+    if not changes:
+        console.print("Nothing to change.")
+    elif dry_run:
+        console.print("Nothing was changed; without --dry-run it will be.")
+
+
+def status(as_json: AsJson = False) -> None:
+    """Show what runs, and of each model: champion, service, last window, incidents, next run."""
+    from modelyard.adapters.overview import overview
+
+    found = overview(Project.find())
+    if as_json:
+        _print_json(found)
+        return
+    _show_platform(found["platform"])
+    table = Table("model", "champion", "address", "replicas", "last window", "incidents", "next")
+    for row in found["models"]:
+        window = row["last_window"]
+        table.add_row(
+            row["name"],
+            row["champion"] or "-",
+            row["url"] or "-",
+            f"{row['replicas']['ready']} of {row['replicas']['total']} ({row['target']})"
+            if row["replicas"]
+            else "-",
+            f"{window['start'][:16]} … {window['end'][:16]}" if window else "-",
+            ", ".join(i["cause"] for i in row["incidents"]) or "none",
+            row["next_run"][:16].replace("T", " ") if row["next_run"] else "-",
+        )
+        for problem in row["problems"]:
+            table.add_row("", f"[yellow]{escape(problem)}[/]")
+    console.print(table)
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Say what this machine has and lacks for ModelYard; ends with 1 if the loop cannot run."""
+    from modelyard.adapters.doctor import examine
+
+    checks = examine(Project.find())
+    able = all(check.ok for check in checks if check.required)
+    if as_json:
+        _print_json({"ok": able, "checks": [check.model_dump() for check in checks]})
+    else:
+        table = Table("", "what", "found", "mend", box=None, pad_edge=False)
+        for check in checks:
+            mark = "[green]✓[/]" if check.ok else "[red]✗[/]" if check.required else "[yellow]![/]"
+            table.add_row(mark, check.name, escape(check.found), escape(check.mend or ""))
+        console.print(table)
+        console.print("The local loop can run here." if able else "The loop cannot run here yet.")
+    if not able:
+        raise typer.Exit(1)
+
+
+class _Progress:
+    """A live line for each part: what is true of it, and the seconds that it took."""
+
+    def __init__(self, *, hidden: bool = False) -> None:
+        self._lines: dict[str, tuple[str, float | None]] = {}
+        self._live = None if hidden else Live(console=console, refresh_per_second=8)
+
+    def __enter__(self) -> _Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def hear(self, part: str, state: str, seconds: float | None) -> None:
+        """Take what is true of a part now; see `modelyard.adapters.platform.Report`."""
+        self._lines[part] = (state, seconds)
+        if self._live:
+            self._live.update(Group(*(self._line(name) for name in self._lines)))
+
+    def _line(self, name: str) -> Any:
+        state, seconds = self._lines[name]
+        text = f"{name:<12}{state}" + ("" if seconds is None else f"  [dim]{seconds:.1f} s[/]")
+        if state.endswith("ing") and not state.startswith("already"):
+            return Spinner("dots", text=text)
+        return f"[green]✓[/] {text}"
+
+
+def _show_platform(parts: list[dict[str, Any]]) -> None:
+    if not parts:
+        console.print("The platform is not running; `modelyard up` starts it.")
+        return
+    for part in parts:
+        state = "[green]answers[/]" if part["answers"] else "[red]does not answer[/]"
+        console.print(f"{part['name']:<8} {part['url'] or 'process ' + str(part['pid'])}  {state}")
+
+
+def _show_change(change: Change) -> None:
+    marks = {"create": "[green]+[/]", "update": "[yellow]~[/]", "delete": "[red]-[/]"}
+    console.print(f"{marks[change.action]} {change.kind} [bold]{escape(change.name)}[/]")
+    for field, (was, becomes) in change.fields.items():
+        console.print(f"    {field}: [red]{_text(was)}[/] → [green]{_text(becomes)}[/]")
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return escape(text if len(text) <= 200 else f"{text[:200]} …")
+
+
+def _page(part: Part) -> str | None:
+    """Return the address to open in a browser."""
+    return part.url.removesuffix("/api") if part.url else None
+
+
+def _parts(parts: Any) -> list[dict[str, Any]]:
+    return [part.model_dump(mode="json") | {"page": _page(part)} for part in parts]
+
+
+def _rows(changes: list[Change]) -> list[dict[str, Any]]:
+    return [change.model_dump(mode="json") for change in changes]
+
+
+def _print_json(data: Any) -> None:
+    # not through Rich: it wraps lines to the terminal's width
+    print(json.dumps(data, indent=2, default=str))

@@ -1,0 +1,60 @@
+"""What several kinds of tests need."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Return the folder of the real data sets; fails in CI where they are not there."""
+    folder = Path(os.environ.get("MODELYARD_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"The real data sets are not in {folder}; set MODELYARD_DATA.")
+        pytest.skip(f"The real data sets are not in {folder}; set MODELYARD_DATA.")
+    return folder
+
+
+def _postgres_binaries() -> Path | None:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    on_path = shutil.which("initdb")
+    return found[-1].parent if found else (Path(on_path).parent if on_path else None)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run a private PostgreSQL cluster on a Unix socket; yield the URL of its server."""
+    binaries = _postgres_binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL is not installed: its initdb was not found.")
+    folder = tmp_path_factory.mktemp("pg")
+    user = [] if os.geteuid() else ["setpriv", "--reuid=postgres", "--regid=postgres"]
+    user += ["--clear-groups"] if user else []
+    if user:  # PostgreSQL refuses to run as root
+        for parent in (folder, *folder.parents):
+            if parent == Path("/tmp"):
+                break
+            parent.chmod(0o755)
+        shutil.chown(folder, "postgres", "postgres")
+
+    def run(tool: str, *words: str) -> None:
+        command = [*user, str(binaries / tool), *words]
+        subprocess.run(command, check=True, capture_output=True, cwd=folder)
+
+    data = folder / "data"
+    run("initdb", "-D", str(data), "-A", "trust", "-U", "postgres", "--no-sync")
+    options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off"
+    run("pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
+    try:
+        yield f"postgresql+psycopg://postgres@/{{}}?host={folder}"
+    finally:
+        run("pg_ctl", "-D", str(data), "-w", "-m", "immediate", "stop")

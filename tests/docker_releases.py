@@ -1,0 +1,84 @@
+"""Releases as images, for the tests of the Docker target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from docker import DockerClient
+from sklearn.linear_model import LinearRegression
+
+from modelyard.adapters.environment import serving_requirements
+from modelyard.adapters.images import build_image
+from modelyard.domain.values import Fleet, ImageRef, Service
+from modelyard.serving.bundle import write_bundle
+from modelyard.serving.model_file import save_model
+from tests.serving_bundles import PLAIN
+
+BASE_IMAGE = "python:3.11-slim"
+GATEWAY_IMAGE = "haproxy:lts"
+FACTORS = {"1.0.0": 2.0, "2.0.0": 3.0}
+"""What each release multiplies its input with."""
+
+
+def write_release(folder: Path, model: str, version: str, requirements: str | None = None) -> str:
+    """Write the bundle of a release and return its digest."""
+    x = pd.DataFrame({"x": np.arange(10.0)})
+    model_folder = folder.with_name(f"{folder.name}-model")
+    estimator = LinearRegression().fit(x, FACTORS[version] * x["x"])
+    return write_bundle(
+        folder,
+        model=model,
+        version=version,
+        contract=PLAIN,
+        model_file=save_model(estimator, model_folder),
+        model_folder=model_folder,
+        golden=x,
+        requirements=requirements or serving_requirements(("scikit-learn",)),
+        provenance={"git_commit": "0123abc"},
+    )
+
+
+@dataclass(frozen=True)
+class Releases:
+    """Two releases of one model, as bundles and images."""
+
+    model: str
+    home: Path
+    bundles: dict[str, Path]
+    digests: dict[str, str]
+    images: dict[str, ImageRef]
+
+    def fleet(self, version: str, replicas: int = 1, weight: int = 100) -> Fleet:
+        return Fleet(
+            version=version,
+            bundle=str(self.bundles[version]),
+            digest=self.digests[version],
+            image=self.images[version].id,
+            replicas=replicas,
+            weight=weight,
+        )
+
+    def service(self, version: str, replicas: int = 1, port: int | None = None) -> Service:
+        return Service(model=self.model, port=port, fleets=(self.fleet(version, replicas),))
+
+
+def build_releases(engine: DockerClient, home: Path, model: str) -> Releases:
+    """Write and build both releases."""
+    bundles = {version: home / "bundles" / version for version in FACTORS}
+    digests = {v: write_release(folder, model, v) for v, folder in bundles.items()}
+    images = {
+        version: build_image(
+            folder,
+            model=model,
+            version=version,
+            digest=digests[version],
+            base_image=BASE_IMAGE,
+            home=home,
+            engine=engine,
+        )
+        for version, folder in bundles.items()
+    }
+    return Releases(model, home, bundles, digests, images)

@@ -1,0 +1,40 @@
+"""What integration tests share: the Docker engine, and releases built on it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from docker import DockerClient
+
+from modelyard.adapters.engine import connect_engine, require_image
+from modelyard.errors import EngineUnavailableError, RolloutError
+from tests.docker_releases import BASE_IMAGE, GATEWAY_IMAGE, Releases, build_releases
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[DockerClient]:
+    """An engine with both base images; where REQUIRE_DOCKER=1 its absence is a failure."""
+    try:
+        engine = connect_engine()
+        for image in (BASE_IMAGE, GATEWAY_IMAGE):
+            require_image(engine, image)
+    except (EngineUnavailableError, RolloutError) as err:
+        if os.environ.get("REQUIRE_DOCKER") == "1":
+            pytest.fail(f"REQUIRE_DOCKER=1, but: {err}")
+        pytest.skip(str(err))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def releases(
+    docker_engine: DockerClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Releases]:
+    """Two releases of a model of its own; the runtime image stays, as the cache that it is."""
+    model = f"bikes-{uuid.uuid4().hex[:8]}"
+    yield build_releases(docker_engine, tmp_path_factory.mktemp("releases"), model)
+    for image in docker_engine.images.list(filters={"label": f"modelyard.model={model}"}):
+        docker_engine.images.remove(image.id, force=True)

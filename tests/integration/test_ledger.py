@@ -1,0 +1,236 @@
+"""Does the state database keep its promises, on SQLite and on PostgreSQL?"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from modelyard.domain.releases import Delivery, Release, ReleaseState, Snapshot
+from modelyard.domain.values import Contract, MLTask, Span
+from modelyard.errors import ConflictError, ModelYardError, UnknownReleaseError
+from modelyard.ledger import Ledger
+
+CONTRACT = Contract(task=MLTask.REGRESSION, columns=(), target="y")
+ROWS = Snapshot(fingerprint="f", path="f.parquet", rows=1, span=Span())
+NOW = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'ledger.db'}"
+    server: str = request.getfixturevalue("postgres")
+    name = f"ledger_{uuid.uuid4().hex[:12]}"
+    admin = sa.create_engine(server.format("postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    admin.dispose()
+    return server.format(name)
+
+
+@pytest.fixture
+def ledger(url: str) -> Iterator[Ledger]:
+    opened = Ledger.open(url)
+    yield opened
+    opened.close()
+
+
+def deliver(
+    ledger: Ledger, upto: ReleaseState, version: str = "1.0.0", model: str = "m"
+) -> Release:
+    delivery = Delivery(
+        id=str(uuid.uuid4()),
+        model=model,
+        reason="test",
+        as_of=None,
+        config_digest="d",
+        contract=CONTRACT,
+        left_out={},
+        training=ROWS,
+        holdout=ROWS,
+    )
+    ledger.open_release(delivery, why="test")
+    path = (
+        ReleaseState.TRAINED,
+        ReleaseState.GATED,
+        ReleaseState.REGISTERED,
+        ReleaseState.BUILT,
+        ReleaseState.ROLLING_OUT,
+    )
+    if upto is not ReleaseState.OPENED:
+        for state in path[: path.index(upto) + 1]:
+            if state is ReleaseState.REGISTERED:
+                ledger.number(delivery.id, version, CONTRACT, why="test")
+            else:
+                ledger.record(delivery.id, state, CONTRACT, why="test")
+    return ledger.release_by_id(delivery.id)
+
+
+def test_a_promotion_retires_the_former_champion_and_keeps_the_history(ledger: Ledger) -> None:
+    first = deliver(ledger, ReleaseState.ROLLING_OUT, "1.0.0")
+    ledger.promote(first.id, expected=None, why="first")
+    second = deliver(ledger, ReleaseState.ROLLING_OUT, "1.0.1")
+    ledger.promote(second.id, expected=first.id, why="better")
+
+    champion = ledger.champion("m")
+    assert champion is not None
+    assert champion.version == "1.0.1"
+    retired = ledger.release("m", "1.0.0")
+    assert retired.state is ReleaseState.RETIRED
+    assert [e.state for e in retired.events][-2:] == [ReleaseState.CHAMPION, ReleaseState.RETIRED]
+    assert all("@" in event.by for event in retired.events)
+
+
+def test_a_promotion_that_compared_with_an_old_champion_is_refused(ledger: Ledger) -> None:
+    first = deliver(ledger, ReleaseState.ROLLING_OUT, "1.0.0")
+    ledger.promote(first.id, expected=None, why="first")
+    late = deliver(ledger, ReleaseState.ROLLING_OUT, "1.0.1")
+    with pytest.raises(ConflictError, match="another champion"):
+        ledger.promote(late.id, expected=None, why="compared with nobody")
+    assert ledger.champion("m") == ledger.release("m", "1.0.0")
+    assert ledger.release("m", "1.0.1").state is ReleaseState.ROLLING_OUT
+
+
+def test_promoting_the_champion_again_changes_nothing(ledger: Ledger) -> None:
+    first = deliver(ledger, ReleaseState.ROLLING_OUT)
+    ledger.promote(first.id, expected=None, why="first")
+    before = ledger.release("m", "1.0.0")
+    ledger.promote(first.id, expected=None, why="again")
+    assert ledger.release("m", "1.0.0") == before
+
+
+def test_of_many_first_promotions_at_once_exactly_one_wins(ledger: Ledger) -> None:
+    rivals = [deliver(ledger, ReleaseState.ROLLING_OUT, f"1.0.{n}") for n in range(8)]
+    barrier = threading.Barrier(len(rivals))
+
+    def promote(release: Release) -> bool:
+        barrier.wait()
+        try:
+            ledger.promote(release.id, expected=None, why="race")
+        except ConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(len(rivals)) as pool:
+        won = list(pool.map(promote, rivals))
+    assert won.count(True) == 1
+    champion = ledger.champion("m")
+    assert champion is not None
+    assert champion.id == rivals[won.index(True)].id
+    states = [ledger.release_by_id(rival.id).state for rival in rivals]
+    assert states.count(ReleaseState.CHAMPION) == 1
+
+
+def test_a_version_is_given_once(ledger: Ledger) -> None:
+    deliver(ledger, ReleaseState.REGISTERED, "1.0.0")
+    late = deliver(ledger, ReleaseState.GATED)
+    with pytest.raises(ConflictError, match=r"1\.0\.0 was given"):
+        ledger.number(late.id, "1.0.0", CONTRACT, why="late")
+    assert ledger.release_by_id(late.id).state is ReleaseState.GATED
+
+
+def test_a_state_that_cannot_follow_is_refused(ledger: Ledger) -> None:
+    release = deliver(ledger, ReleaseState.OPENED)
+    with pytest.raises(ConflictError, match="opened and cannot become built"):
+        ledger.record(release.id, ReleaseState.BUILT, CONTRACT, why="leap")
+
+
+def test_a_step_is_done_once(ledger: Ledger) -> None:
+    release = deliver(ledger, ReleaseState.OPENED)
+    done: list[int] = []
+
+    def do() -> Contract:
+        done.append(1)
+        return CONTRACT
+
+    for _ in range(3):
+        value = ledger.once(release.id, ReleaseState.TRAINED, Contract, do, why="once")
+        assert value == CONTRACT
+    assert len(done) == 1
+
+
+def test_an_interrupted_delivery_is_found_again(ledger: Ledger) -> None:
+    release = deliver(ledger, ReleaseState.BUILT)
+    assert ledger.unfinished("m") == release
+    ledger.record(release.id, ReleaseState.ABORTED, CONTRACT, why="given up")
+    assert ledger.unfinished("m") is None
+
+
+def test_an_unknown_version_is_answered_with_the_known_ones(ledger: Ledger) -> None:
+    deliver(ledger, ReleaseState.REGISTERED, "1.0.0")
+    with pytest.raises(UnknownReleaseError, match=r"Releases: 1\.0\.0"):
+        ledger.release("m", "9.9.9")
+
+
+def test_a_lock_is_refused_to_a_second_holder_and_free_afterwards(ledger: Ledger) -> None:
+    with ledger.lock("m"), pytest.raises(ConflictError, match="under way"), ledger.lock("m"):
+        pass
+    with ledger.lock("m"), ledger.lock("other"):
+        pass
+
+
+def test_a_lock_is_free_when_its_holder_is_killed(url: str, ledger: Ledger) -> None:
+    script = (
+        "import sys, time; from modelyard.ledger import Ledger\n"
+        f"with Ledger.open({url!r}).lock('m'):\n"
+        "    print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    with holder, holder.stdout:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(ConflictError), ledger.lock("m"):
+            pass
+        holder.kill()
+        holder.wait()
+    for _ in range(100):  # PostgreSQL notices a moment later that its client is gone
+        try:
+            with ledger.lock("m"):
+                return
+        except ConflictError:
+            threading.Event().wait(0.1)
+    pytest.fail("the lock of a killed process was never freed")
+
+
+def test_there_is_one_open_incident_for_a_model_and_cause(ledger: Ledger) -> None:
+    first, is_new = ledger.raise_incident("m", "drift", {"n": 1}, NOW)
+    again, is_new_again = ledger.raise_incident("m", "drift", {"n": 2}, NOW)
+    assert (is_new, is_new_again) == (True, False)
+    assert again.id == first.id
+    assert again.details == {"n": 2}
+    assert ledger.resolve_incident("m", "drift", NOW)
+    assert not ledger.resolve_incident("m", "drift", NOW)
+    _, reopened = ledger.raise_incident("m", "drift", {"n": 3}, NOW)
+    assert reopened
+    assert len(ledger.incidents("m", open_only=False)) == 2
+
+
+def test_a_window_measured_again_replaces_its_record(ledger: Ledger) -> None:
+    for rows in (1, 2):
+        ledger.record_window("w1", "m", NOW, NOW, {"rows": rows})
+    (window,) = ledger.windows("m")
+    assert window.record == {"rows": 2}
+    assert window.start == NOW
+
+
+def test_a_decision_is_made_once_under_its_key(ledger: Ledger) -> None:
+    assert ledger.decide("k", "m", "retrain", {"a": 1}, NOW)
+    assert not ledger.decide("k", "m", "wait", {"a": 2}, NOW)
+    decision = ledger.decision("k")
+    assert decision is not None
+    assert decision.verdict == "retrain"
+
+
+def test_a_database_that_does_not_answer_is_named_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(ModelYardError, match="does not answer") as caught:
+        Ledger.open(f"postgresql+psycopg://me:secret@/x?host={tmp_path}")
+    assert "secret" not in str(caught.value)

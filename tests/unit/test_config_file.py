@@ -1,0 +1,227 @@
+"""A config file with mistakes is refused with every line, key, value and mend."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from modelyard.commands.configs import SchemaName, json_schema
+from modelyard.config import (
+    ModelConfig,
+    load_model_config,
+    load_model_file,
+    load_platform_config,
+)
+from modelyard.domain.values import MLTask
+from modelyard.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+SMALLEST = "name: m\ntask: regression\ndata: {source: x.csv, target: y}\n"
+
+
+def written(folder: Path, text: str, name: str = "m") -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_model_file(path)
+    return str(caught.value)
+
+
+def test_everything_but_name_task_source_and_target_has_a_default(tmp_path: Path) -> None:
+    config = load_model_file(written(tmp_path, SMALLEST))
+    assert config.training.estimator == "sklearn.ensemble.HistGradientBoostingRegressor"
+    assert config.evaluation.primary_metric == "mae"
+    assert config.service.rollout.strategy == "blue_green"
+
+
+@pytest.mark.parametrize("task", list(MLTask))
+def test_every_task_has_a_default_recipe_that_agrees_with_itself(
+    tmp_path: Path, task: MLTask
+) -> None:
+    config = load_model_file(written(tmp_path, SMALLEST.replace("regression", task)))
+    assert str(config.training.estimator).endswith(
+        "Classifier" if task.is_classification else "Regressor"
+    )
+
+
+def test_a_part_of_a_section_keeps_the_defaults_of_the_rest(tmp_path: Path) -> None:
+    text = SMALLEST + "training: {seed: 3}\nevaluation: {margin: 1%}\n"
+    config = load_model_file(written(tmp_path, text))
+    assert config.training.estimator is not None
+    assert (config.evaluation.primary_metric, config.evaluation.margin) == ("mae", 0.01)
+
+
+def test_a_config_is_the_same_after_it_was_recorded_and_read(tmp_path: Path) -> None:
+    config = load_model_file(written(tmp_path, SMALLEST + "monitoring: {window: 14d}\n"))
+    assert ModelConfig.model_validate_json(config.model_dump_json()) == config
+    assert config.model_dump(mode="json")["monitoring"]["window"] == "14d"
+
+
+BAD_LINES = [
+    (
+        "monitoring:\n  windw: 1d\n",
+        5,
+        "monitoring.windw = '1d': unknown key. Did you mean `window`?",
+    ),
+    ("monitorng: {}\n", 4, "Did you mean `monitoring`?"),
+    ("service: {target: dockr}\n", 4, "must be 'local' or 'docker'. Did you mean `docker`?"),
+    ("service: {rollout: {strategy: canary}}\n", 4, "must be 'blue_green'"),
+    ("service: {replicas: 0}\n", 4, "service.replicas = 0"),
+    ("training: {window: soon}\n", 4, "training.window = 'soon': is no duration"),
+    ("training: {estimator: Ridge}\n", 4, "is no import path"),
+    ("training: {pipeline: a.b.c}\n", 4, "names no function"),
+    ("training: {estimator: a.B, pipeline: 'a:b'}\n", 4, "exclude each other"),
+    ("training: {window: 7d}\n", 4, "needs data.time"),
+    ("evaluation: {holdout: newest 7d}\n", 4, "needs data.time"),
+    ("evaluation: {primary_metric: roc_auc}\n", 4, "is no metric of regression"),
+    ("evaluation: {thresholds: {R2: {min: 0}}}\n", 4, "Did you mean `r2`?"),
+    ("evaluation: {thresholds: {r2: {}}}\n", 4, "limits nothing"),
+    ("evaluation: {thresholds: {r2: {min: 2, max: 1}}}\n", 4, "min 2 is above max 1"),
+    ("evaluation: {slices: season}\n", 4, "must be a list"),
+    ("monitoring: {schedule: every day}\n", 4, "is no cron schedule"),
+    ("monitoring: {false_alarms: 1 in 1000}\n", 4, "1 per 1000 windows"),
+    ("retraining: {on: [performance, drft]}\n", 4, "retraining.on[1] = 'drft'"),
+    ("retraining: {windows: 5 of 2}\n", 4, "swap the numbers"),
+    ("retraining: {budget: 3 a week}\n", 4, "3 per 7d"),
+    ("alerts: [me@example.org]\n", 4, "is no Apprise URL"),
+    ("training: 7\n", 4, "must hold `key: value` lines"),
+]
+
+
+@pytest.mark.parametrize(
+    ("line", "number", "says"), BAD_LINES, ids=[b[0].strip() for b in BAD_LINES]
+)
+def test_a_wrong_line_is_refused_with_its_number_and_its_mend(
+    tmp_path: Path, line: str, number: int, says: str
+) -> None:
+    message = refusal(written(tmp_path, SMALLEST + line))
+    assert message.count("\n") == 0
+    assert f"m.yaml:{number}: " in message
+    assert says in message
+
+
+BAD_DATA = [
+    ("target: y, features: {numeric: [a, y]}", "data.features.numeric[1] = 'y': is the target"),
+    ("target: y, features: {numeric: [a], categorical: [a]}", "features.numeric already"),
+    ("target: y, id: k, features: {numeric: [k]}", "is data.id, no feature"),
+    ("target: y, id: y", "is data.target already"),
+    ("target: y, label_time: l", "needs data.time"),
+    ("target: y, label_delay: 1d", "needs data.time"),
+    ("target: y, time: t, label_time: l, label_delay: 1d", "say the same thing twice"),
+    ("target: y, query: SELECT 1", "needs a SQLAlchemy URL"),
+    ("target: y, positive: 'yes'", "means nothing for a regression"),
+    ("target: 5", "must be text; put it in quotes"),
+    ("traget: y", "data.target: is missing"),
+]
+
+
+@pytest.mark.parametrize(("data", "says"), BAD_DATA, ids=[b[0] for b in BAD_DATA])
+def test_data_that_contradicts_itself_is_refused(tmp_path: Path, data: str, says: str) -> None:
+    text = f"name: m\ntask: regression\ndata: {{source: x.csv, {data}}}\n"
+    assert says in refusal(written(tmp_path, text))
+
+
+def test_a_database_without_a_query_is_refused(tmp_path: Path) -> None:
+    text = SMALLEST.replace("x.csv", "sqlite:///x.db")
+    assert "write data.query" in refusal(written(tmp_path, text))
+
+
+def test_all_problems_are_named_at_once_in_the_order_of_their_lines(tmp_path: Path) -> None:
+    message = refusal(
+        written(tmp_path, "name: M!\ntask: guess\ndata:\n  sorce: x.csv\nservice: {replicas: x}\n")
+    )
+    numbers = [int(n) for n in re.findall(r"m\.yaml:(\d+):", message)]
+    assert numbers == sorted(numbers)
+    assert numbers == [1, 2, 3, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (SMALLEST + "name: other\n", ":4: name: stands twice"),
+        ("name: [m\n", "is not YAML"),
+        ("\tname: m\n", "is not YAML"),
+        ("", "holds no keys"),
+        ("- a\n", "holds no keys"),
+        (SMALLEST.replace("name: m", "name: other"), "is not the file's name"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    assert says in refusal(written(tmp_path, text))
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_bytes(b"name: \xff\xfe\n")
+    assert "is not UTF-8" in refusal(tmp_path / "m.yaml")
+
+
+def test_a_variable_that_is_not_set_is_refused_with_its_line(tmp_path: Path) -> None:
+    message = refusal(written(tmp_path, SMALLEST.replace("x.csv", "'${NOT_SET_HERE}/x.csv'")))
+    assert "m.yaml:3: data.source = '${NOT_SET_HERE}/x.csv': needs the environment" in message
+
+
+def test_an_unknown_model_is_answered_with_the_most_similar_name(tmp_path: Path) -> None:
+    written(tmp_path, SMALLEST)
+    written(tmp_path, SMALLEST.replace("name: m", "name: bikes"), "bikes")
+    with pytest.raises(ConfigError, match=r"No model 'bike' .* Did you mean `bikes`\?"):
+        load_model_config(tmp_path, "bike")
+
+
+@pytest.mark.parametrize("name", ["../secret", "a/b", "", "examples/../../x", "/etc/passwd"])
+def test_a_name_reaches_no_file_outside_of_the_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "models").mkdir()
+    written(tmp_path, SMALLEST, "secret")
+    with pytest.raises(ConfigError, match="No model"):
+        load_model_config(tmp_path / "models", name)
+
+
+def test_an_example_is_found_with_and_without_its_folder() -> None:
+    folder = ROOT / "configs" / "models"
+    assert load_model_config(folder, "elec2") == load_model_config(folder, "examples/elec2")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "models").rglob("*.yaml")), ids=str)
+def test_every_config_that_comes_with_the_project_is_right(path: Path) -> None:
+    assert load_model_file(path).name == path.stem
+
+
+def test_the_platform_config_that_comes_with_the_project_says_the_defaults() -> None:
+    platform = load_platform_config(ROOT / "configs" / "platform.yaml")
+    assert platform == type(platform)()
+
+
+@pytest.mark.parametrize("name", list(SchemaName))
+def test_the_published_schema_is_the_one_of_the_code(name: SchemaName) -> None:
+    published = (ROOT / "docs" / "schema" / f"{name}.json").read_text(encoding="utf-8")
+    assert json_schema(name) == published, f"modelyard validate --schema {name} > docs/schema/..."
+
+
+def test_the_schema_asks_for_what_the_loader_asks_for() -> None:
+    schema = json.loads(json_schema(SchemaName.MODEL))
+    assert schema["required"] == ["name", "task", "data"]
+    assert schema["$defs"]["Data"]["required"] == ["source", "target"]
+    assert "required" not in schema["$defs"]["Evaluation"]
+
+
+def test_a_config_is_read_without_importing_pandas_or_prefect() -> None:
+    code = (
+        "import sys; from modelyard.config import load_model_file; "
+        "assert not {'pandas', 'prefect', 'sklearn', 'mlflow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_written_phrases_survive_a_round_trip_through_yaml(tmp_path: Path) -> None:
+    source = ROOT / "configs" / "models" / "bikeshare.yaml"
+    config = load_model_file(source)
+    path = tmp_path / "bikeshare.yaml"
+    YAML(typ="safe").dump(config.model_dump(mode="json"), path)
+    assert load_model_file(path) == config
