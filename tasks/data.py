@@ -26,24 +26,35 @@ from modelyard.ledger import acting_person
 def open_delivery(model: str, reason: str, as_of: datetime | None = None) -> Delivery:
     """Go on with the delivery that was interrupted, or read the rows and open a new one.
 
-    Idempotent by the model: there is at most one unfinished delivery of it. One that was begun
-    with another config is aborted. Nothing is recorded before the rows were read and checked.
+    Idempotent by the model, its config and its rows: there is at most one unfinished delivery, and
+    one that was begun with another config or other rows is aborted, unless it is in traffic
+    already. Nothing is recorded before the rows were read and checked.
     """
     workspace = Workspace.find()
     config = workspace.project.model(model)
     interrupted = workspace.ledger.unfinished(config.name)
+    if interrupted is not None and interrupted.state is ReleaseState.ROLLING_OUT:
+        return interrupted.delivery
+    delivery = _read(workspace, config, reason, as_of)
     if interrupted is not None:
-        if interrupted.delivery.config_digest == config_digest(config):
+        if _same(interrupted.delivery, delivery):
             return interrupted.delivery
         workspace.ledger.record(
             interrupted.id,
             ReleaseState.ABORTED,
             interrupted.delivery,
-            why="the config changed before it was finished",
+            why="config or rows changed before it was finished",
         )
-    delivery = _read(workspace, config, reason, as_of)
     workspace.ledger.open_release(delivery, why=f"{reason}, by {acting_person()}")
     return delivery
+
+
+def _same(interrupted: Delivery, delivery: Delivery) -> bool:
+    return (
+        interrupted.config_digest == delivery.config_digest
+        and interrupted.training.fingerprint == delivery.training.fingerprint
+        and interrupted.holdout.fingerprint == delivery.holdout.fingerprint
+    )
 
 
 def config_digest(config: ModelConfig) -> str:

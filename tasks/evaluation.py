@@ -14,6 +14,7 @@ from modelyard.domain.gate import (
     Rule,
     decide,
     judge_gain,
+    judge_news,
     judge_rows,
     judge_thresholds,
 )
@@ -39,7 +40,7 @@ def gate_candidate(delivery: Delivery, candidate: Candidate, dry_run: bool = Fal
     except InvalidInputError as err:
         gated = _refused(str(err), champion)
     else:
-        gated = judge(comparison, config.evaluation, champion)
+        gated = judge(delivery, candidate, champion, comparison, config.evaluation)
         _show(workspace, delivery, candidate, comparison, gated, config.evaluation)
     state, why = ReleaseState.KEPT_CHAMPION, "; ".join(gated.decision.reasons)
     if dry_run:
@@ -50,7 +51,13 @@ def gate_candidate(delivery: Delivery, candidate: Candidate, dry_run: bool = Fal
     return gated
 
 
-def judge(comparison: Comparison, evaluation: Evaluation, champion: Release | None) -> Gated:
+def judge(
+    delivery: Delivery,
+    candidate: Candidate,
+    champion: Release | None,
+    comparison: Comparison,
+    evaluation: Evaluation,
+) -> Gated:
     """Fold all rules over one comparison."""
     metric = get_metric(evaluation.primary_metric)
     rival = comparison.champion or comparison.baseline
@@ -58,6 +65,7 @@ def judge(comparison: Comparison, evaluation: Evaluation, champion: Release | No
     limits = {name: (bound.min, bound.max) for name, bound in evaluation.thresholds.items()}
     values = {name: interval.value for name, interval in challenger.metrics.items()}
     rules = [
+        *([] if champion is None else [_rule_of_news(delivery, candidate, champion)]),
         judge_rows(comparison.seen, len(comparison.truth)),
         *judge_thresholds({name: values.get(name, float("nan")) for name in limits}, limits),
         _rule_of_gain(comparison, rival, evaluation, metric.name),
@@ -69,6 +77,13 @@ def judge(comparison: Comparison, evaluation: Evaluation, champion: Release | No
         champion_id=champion.id if champion else None,
         champion_version=champion.version if champion else None,
         champion_metrics={name: interval.value for name, interval in former.items()},
+    )
+
+
+def _rule_of_news(delivery: Delivery, candidate: Candidate, champion: Release) -> Rule:
+    return judge_news(
+        delivery.training.fingerprint != champion.delivery.training.fingerprint,
+        candidate.recipe != champion.candidate.recipe,
     )
 
 

@@ -1,9 +1,8 @@
-"""An image holds one release, is proven before it may be used, and tells nothing of this machine."""
+"""An image holds one release, is proven before it is used, and tells nothing of this machine."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 
@@ -97,7 +96,7 @@ files = [f for folder in folders for f in pathlib.Path(folder).rglob("*") if f.i
 print(len(files) > 10, [str(f) for f in files if any(n in f.read_bytes() for n in needles)])
 """
     assert run_inside(docker_engine, releases.images["2.0.0"], code) == "True []"
-    for needle in (str(releases.home), os.getcwd(), SECRET):
+    for needle in (str(releases.home), str(Path.cwd()), SECRET):
         assert needle not in about
 
 

@@ -170,7 +170,8 @@ for _ in range(2):
     assert recorded["window_id"] == "w1"
     assert recorded["as_of"] == "2026-03-01 00:00:00+00:00"
     runs = _ask(project, "/flow_runs/filter", {"flows": {"name": {"any_": ["retrain"]}}})
-    assert len([run for run in runs if run["created_by"]]) == 1
+    creators = [run["created_by"]["type"] for run in runs if run["created_by"]]
+    assert creators.count("AUTOMATION") == 1
 
 
 def test_a_part_that_was_killed_is_started_again_by_up_and_the_others_stay(

@@ -20,13 +20,13 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 
 import mlflow
-import mlflow.sklearn
 import pandas as pd
 import skops.io
 from matplotlib.figure import Figure
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
+from mlflow.sklearn import log_model as log_sklearn_model
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 
@@ -93,7 +93,7 @@ class Tracking:
             kind["skops_trusted_types"] = skops.io.get_untrusted_types(file=folder / stored.path)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*[Ii]nteger column.*")
-            info = mlflow.sklearn.log_model(
+            info = log_sklearn_model(
                 pipeline,
                 name="model",
                 signature=infer_signature(example, pipeline.predict(example)),

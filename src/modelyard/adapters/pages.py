@@ -119,8 +119,8 @@ def monitoring_page(
 ) -> str:
     """Return the page of a model's windows, newest first, with its incidents and plots."""
     windows = table(
-        ("window (UTC)", "release", "rows", "labels", metric, "promised", "performance", "drift")
-        + ("data",),
+        ["window (UTC)", "release", "rows", "labels", metric, "promised"]
+        + ["performance", "drift", "data"],
         [
             (
                 f"{r.window.start:%Y-%m-%d %H:%M} … {r.window.end:%Y-%m-%d %H:%M}",

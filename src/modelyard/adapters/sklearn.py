@@ -98,7 +98,8 @@ def code_folder(training: Training) -> Path | None:
 def _numeric_step(estimator: BaseEstimator) -> Any:
     if get_tags(estimator).input_tags.allow_nan:
         return "passthrough"
-    return make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
+    imputer = SimpleImputer(strategy="median", keep_empty_features=True)
+    return make_pipeline(imputer, StandardScaler())
 
 
 def _locate(name: str) -> Any:

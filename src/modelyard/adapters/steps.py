@@ -40,6 +40,7 @@ class StepNews:
 listeners: list[Callable[[StepNews], None]] = []
 """Called on every news in this process: the terminal's progress display subscribes here."""
 
+_RETRY_DELAYS: list[float] = [1, 5, 15]
 _ended: dict[str, int] = {}
 _artifacts: dict[str, Any] = {}
 
@@ -55,10 +56,9 @@ def step(
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
         return task(
-            function,
             name=title,
             retries=retries,
-            retry_delay_seconds=[1, 5, 15][:retries],
+            retry_delay_seconds=_RETRY_DELAYS[:retries],
             retry_condition_fn=_is_transient,
             timeout_seconds=timeout_seconds,
             cache_policy=NO_CACHE,
@@ -66,7 +66,7 @@ def step(
             on_running=[_on_running],
             on_completion=[_on_completion],
             on_failure=[_on_failure],
-        )
+        )(function)
 
     return decorate
 

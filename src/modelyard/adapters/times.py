@@ -25,8 +25,8 @@ def parse_times(values: pd.Series, time_format: str | None = None) -> pd.Series:
     texts = values.map(str, na_action="ignore")
     if time_format is not None:
         return pd.to_datetime(texts, utc=True, format=time_format, errors="coerce")
-    # Each kind by itself: pandas 2.3 reads a time without an offset, after one with an offset, as if
-    # it had the same.
+    # Each kind by itself: after a time with an offset, pandas 2.3 reads one without as if it had
+    # the same.
     naive = ~texts.str.contains(_OFFSET, na=False)
     times = pd.to_datetime(texts.where(naive), utc=True, format="ISO8601", errors="coerce")
     if naive.all():

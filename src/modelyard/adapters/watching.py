@@ -164,7 +164,8 @@ def reference_rows(workspace: Workspace, release: Release) -> pd.DataFrame:
     rows = load_snapshot(release.delivery.training, workspace.project.snapshot_folder())
     build = release.build
     bundle = load_bundle(workspace.project.home / build.bundle, build.digest)
-    return rows.assign(**{PREDICTION: bundle.predictor.predict_frame(rows).predictions})
+    predictions = bundle.predictor.predict_frame(rows).predictions
+    return rows.assign(**{PREDICTION: pd.Series(predictions, index=rows.index)})
 
 
 def _columns(

@@ -149,14 +149,18 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 class _Progress:
-    """A live line for each part: what is true of it, and the seconds that it took."""
+    """A live line for each part: what is true of it, and the seconds that it took.
+
+    Where nobody watches a terminal, a plain line once something is done.
+    """
 
     def __init__(self, *, hidden: bool = False) -> None:
         self._lines: dict[str, tuple[str, float | None]] = {}
-        self._live = None if hidden else Live(console=console, refresh_per_second=8)
+        self._hidden = hidden
+        self._live = Live(console=console, refresh_per_second=8) if console.is_terminal else None
 
     def __enter__(self) -> _Progress:
-        if self._live:
+        if self._live and not self._hidden:
             self._live.start()
         return self
 
@@ -169,13 +173,17 @@ class _Progress:
         self._lines[part] = (state, seconds)
         if self._live:
             self._live.update(Group(*(self._line(name) for name in self._lines)))
+        elif not self._hidden and not _is_under_way(state):
+            console.print(self._line(part))
 
     def _line(self, name: str) -> Any:
         state, seconds = self._lines[name]
         text = f"{name:<12}{state}" + ("" if seconds is None else f"  [dim]{seconds:.1f} s[/]")
-        if state.endswith("ing") and not state.startswith("already"):
-            return Spinner("dots", text=text)
-        return f"[green]✓[/] {text}"
+        return Spinner("dots", text=text) if _is_under_way(state) else f"[green]✓[/] {text}"
+
+
+def _is_under_way(state: str) -> bool:
+    return state in ("starting", "waiting", "applying", "stopping")
 
 
 def _show_platform(parts: list[dict[str, Any]]) -> None:

@@ -76,7 +76,7 @@ def labels(
 
     from modelyard.adapters.files import read_files
     from modelyard.adapters.labels import store_labels
-    from modelyard.adapters.sources import parse_times
+    from modelyard.adapters.times import parse_times
 
     project = Project.find()
     config = project.model(model)

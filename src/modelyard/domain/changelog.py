@@ -87,5 +87,4 @@ def _requirement_changes(before: Facts, after: Facts) -> list[str]:
 
 
 def _pins(requirements: str) -> dict[str, str]:
-    pairs = (line.split("==", 1) for line in requirements.splitlines() if "==" in line)
-    return {name: version for name, version in pairs}
+    return dict(line.split("==", 1) for line in requirements.splitlines() if "==" in line)

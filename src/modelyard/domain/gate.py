@@ -87,6 +87,20 @@ def judge_rows(seen: int, left: int, least: int = 30) -> Rule:
     )
 
 
+def judge_news(rows_are_new: bool, recipe_is_new: bool) -> Rule:
+    """Refuse a challenger that is the champion once more."""
+    new = [
+        what for what, is_new in (("rows", rows_are_new), ("recipe", recipe_is_new)) if is_new
+    ]
+    return Rule(
+        name="something new",
+        verdict=GateVerdict.PROMOTE if new else GateVerdict.KEEP,
+        value=float(len(new)),
+        limit="new rows or a new recipe",
+        reason=f"new {' and '.join(new)}" if new else "the champion's rows and recipe once more",
+    )
+
+
 def judge_thresholds(
     metrics: Mapping[str, float], limits: Mapping[str, tuple[float | None, float | None]]
 ) -> tuple[Rule, ...]:

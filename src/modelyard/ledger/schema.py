@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from modelyard.errors import ModelYardError
 
@@ -108,14 +110,14 @@ def connect(url: str) -> sa.Engine:
     arguments = {"timeout": 30} if url.startswith("sqlite") else {}
     engine = sa.create_engine(url, connect_args=arguments, pool_pre_ping=True)
     if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", _prepare_sqlite)
-        sa.event.listen(engine, "begin", _begin_immediate)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_immediate)
     try:
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":  # two first users would both create
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock_key("schema"))))
             metadata.create_all(connection)
-    except sa.exc.OperationalError as err:
+    except OperationalError as err:
         shown = engine.url.render_as_string(hide_password=True)
         raise ModelYardError(
             f"The state database {shown} does not answer: {err.orig}. Start it, or mend "

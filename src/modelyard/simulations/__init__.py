@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from modelyard.errors import DataError

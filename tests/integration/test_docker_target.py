@@ -1,0 +1,368 @@
+"""The Docker target keeps its releases serving, whatever is swapped, killed or removed."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from pathlib import Path
+
+import httpx
+import pytest
+from docker import DockerClient
+from docker.models.containers import Container
+
+from modelyard.adapters.docker import DockerTarget
+from modelyard.adapters.inference_log import read_predictions
+from modelyard.domain.values import ReplicaState, Service, ServiceStatus
+from modelyard.errors import RefusedError, RolloutError
+from tests.docker_releases import GATEWAY_IMAGE, Releases
+
+READY = ReplicaState.READY
+
+
+@dataclass
+class Yard:
+    """A platform of its own on the engine, with the releases of one model."""
+
+    engine: DockerClient
+    releases: Releases
+    folder: Path
+    platform_id: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:8]}")
+
+    def __post_init__(self) -> None:
+        self.model = self.releases.model
+        self.log_folder = self.folder / "log" / self.model
+        self.target = DockerTarget(
+            run_folder=self.folder / "run",
+            log_root=self.folder / "log",
+            host="127.0.0.1",
+            gateway_image=GATEWAY_IMAGE,
+            platform_id=self.platform_id,
+            engine=self.engine,
+        )
+
+    def sync(self, version: str, replicas: int = 1) -> ServiceStatus:
+        return self.target.sync(self.releases.service(version, replicas))
+
+    def canary(self, percent: int) -> Service:
+        fleets = (
+            self.releases.fleet("1.0.0", weight=100 - percent),
+            self.releases.fleet("2.0.0", weight=percent),
+        )
+        return Service(model=self.model, fleets=fleets)
+
+    def containers(self, role: str | None = None) -> list[Container]:
+        labels = [f"modelyard.platform={self.platform_id}"]
+        labels += [f"modelyard.role={role}"] if role else []
+        return self.engine.containers.list(all=True, filters={"label": labels})
+
+    def networks(self) -> list[str]:
+        label = f"modelyard.platform={self.platform_id}"
+        return [n.name for n in self.engine.networks.list(filters={"label": label})]
+
+    def remove(self) -> None:
+        for model in self.target.models():
+            self.target.remove(model)
+        assert self.containers() == []
+        assert self.networks() == []
+
+
+@pytest.fixture(scope="module")
+def yard(
+    docker_engine: DockerClient, releases: Releases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Yard]:
+    """One platform for the whole file: each test first syncs what it needs."""
+    made = Yard(docker_engine, releases, tmp_path_factory.mktemp("yard"))
+    yield made
+    made.remove()
+
+
+def predict(status: ServiceStatus, x: float = 5.0) -> tuple[str, float]:
+    """Return which release answered, and what."""
+    answer = httpx.post(f"{status.url}/invocations", json={"instances": [{"x": x}]}, timeout=20)
+    answer.raise_for_status()
+    return answer.headers["X-ModelYard-Release"], round(answer.json()["predictions"][0], 6)
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.2)
+
+
+@dataclass
+class Load:
+    """What clients saw."""
+
+    answers: list[tuple[str, float]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def load(status: ServiceStatus) -> Iterator[Load]:
+    """Send requests from two clients that keep their connection and two that do not."""
+    seen, stop = Load(), threading.Event()
+
+    def run(keep_alive: bool) -> None:
+        headers = {} if keep_alive else {"Connection": "close"}
+        with httpx.Client(base_url=status.url, headers=headers, timeout=20) as client:
+            while not stop.is_set():
+                try:
+                    answer = client.post("/invocations", json={"instances": [{"x": 5}]})
+                    answer.raise_for_status()
+                except httpx.HTTPError as err:
+                    seen.failures.append(repr(err))
+                    continue
+                release = answer.headers["X-ModelYard-Release"]
+                seen.answers.append((release, round(answer.json()["predictions"][0], 6)))
+
+    with ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(run, keep_alive) for keep_alive in (True, True, False, False)]
+        try:
+            yield seen
+        finally:
+            stop.set()
+    for client in clients:
+        client.result()
+
+
+def test_releases_are_swapped_under_load_without_a_failed_request(yard: Yard) -> None:
+    first = yard.sync("1.0.0", replicas=2)
+    with load(first) as seen:
+        status = yard.sync("2.0.0", replicas=2)
+        assert status.url == first.url
+        assert predict(status) == ("2.0.0", 15.0)
+        wait_for(lambda: len(seen.answers) >= 5000, seconds=120)
+    assert seen.failures == []
+    assert set(seen.answers) == {("1.0.0", 10.0), ("2.0.0", 15.0)}
+    assert [(r.version, r.state) for r in status.replicas] == [("2.0.0", READY)] * 2
+    assert {r.id for r in status.replicas}.isdisjoint({r.id for r in first.replicas})
+    assert len(yard.containers()) == 3, "nothing of the swapped fleets is left"
+
+
+def test_syncing_what_runs_does_nothing(yard: Yard) -> None:
+    first = yard.sync("1.0.0", replicas=2)
+    before = {c.id for c in yard.containers()}
+    assert yard.sync("1.0.0", replicas=2) == first
+    assert {c.id for c in yard.containers()} == before
+    assert yard.target.status(yard.model) == first
+    assert yard.target.get_weights(yard.model) == {"1.0.0": 100}
+    assert yard.target.models() == (yard.model,)
+
+
+def test_a_fleet_grows_and_shrinks_around_the_replicas_that_it_has(yard: Yard) -> None:
+    (one,) = yard.sync("1.0.0", replicas=1).replicas
+    two = yard.sync("1.0.0", replicas=2).replicas
+    assert len(two) == 2
+    assert one in two
+    assert len(yard.sync("1.0.0", replicas=1).replicas) == 1
+
+
+def test_a_replica_that_dies_is_restarted_and_its_requests_go_to_another(
+    yard: Yard,
+) -> None:
+    status = yard.sync("1.0.0", replicas=2)
+    victim = yard.engine.containers.get(status.replicas[0].id)
+    with load(status) as seen:
+        wait_for(lambda: len(seen.answers) > 100)
+        victim.exec_run(["python", "-c", "import os; os.kill(-1, 9)"])
+
+        def whole() -> bool:
+            now = yard.target.status(yard.model)
+            return now is not None and sorted((r.restarts, r.state) for r in now.replicas) == [
+                (0, READY),
+                (1, READY),
+            ]
+
+        wait_for(whole)
+    # An answer that had begun when its replica died cannot be taken back and asked for again.
+    assert len(seen.failures) <= 2, seen.failures
+    assert all("peer closed connection" in failure for failure in seen.failures)
+    assert set(seen.answers) == {("1.0.0", 10.0)}
+
+
+def test_a_replica_that_was_removed_by_hand_is_put_back_at_the_next_sync(yard: Yard) -> None:
+    before = yard.sync("1.0.0", replicas=2)
+    gone, kept = before.replicas
+    yard.engine.containers.get(gone.id).remove(force=True)
+    after = yard.sync("1.0.0", replicas=2)
+    assert kept in after.replicas
+    assert [r.state for r in after.replicas] == [READY] * 2
+    assert after.url == before.url
+
+
+def test_a_gateway_that_was_killed_or_removed_comes_back_with_its_servers_and_port(
+    yard: Yard,
+) -> None:
+    before = yard.sync("2.0.0")
+    (gateway,) = yard.containers("gateway")
+    gateway.restart(timeout=1)
+    wait_for(lambda: answers(before))
+    assert predict(before) == ("2.0.0", 15.0)
+    gateway.remove(force=True)
+    after = yard.sync("2.0.0")
+    assert after == before
+    assert predict(after) == ("2.0.0", 15.0)
+
+
+def answers(status: ServiceStatus) -> bool:
+    try:
+        return httpx.get(f"{status.url}/ready", timeout=20).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_traffic_is_split_by_weight_and_the_weights_can_be_changed(yard: Yard) -> None:
+    status = yard.target.sync(yard.canary(10))
+    assert status.weights == {"1.0.0": 90, "2.0.0": 10}
+    assert split(status) == {"1.0.0": 180, "2.0.0": 20}
+    yard.target.set_weights(yard.model, {"1.0.0": 25, "2.0.0": 75})
+    assert yard.target.get_weights(yard.model) == {"1.0.0": 25, "2.0.0": 75}
+    assert split(status) == {"1.0.0": 50, "2.0.0": 150}
+    yard.target.set_weights(yard.model, {"1.0.0": 100, "2.0.0": 0})
+    assert split(status) == {"1.0.0": 200}
+    # The config that a gateway starts from has them too.
+    (gateway,) = yard.containers("gateway")
+    gateway.restart(timeout=1)
+    wait_for(lambda: answers(status))
+    assert split(status) == {"1.0.0": 200}
+
+
+def split(status: ServiceStatus) -> dict[str, int]:
+    """Return how many of 200 requests each release answers."""
+    with httpx.Client(base_url=status.url, timeout=20) as client:
+        posts = (client.post("/invocations", json={"instances": [{"x": 1}]}) for _ in range(200))
+        return dict(Counter(post.headers["X-ModelYard-Release"] for post in posts))
+
+
+@pytest.mark.parametrize(
+    "weights", [{"1.0.0": 60, "2.0.0": 60}, {"1.0.0": 100}, {"1.0.0": 50, "3.0.0": 50}]
+)
+def test_weights_that_do_not_fit_what_runs_are_refused(yard: Yard, weights: dict[str, int]) -> None:
+    yard.target.sync(yard.canary(10))
+    with pytest.raises(RefusedError):
+        yard.target.set_weights(yard.model, weights)
+    assert yard.target.get_weights(yard.model) == {"1.0.0": 90, "2.0.0": 10}
+
+
+def test_a_release_that_does_not_start_leaves_the_old_one_serving(yard: Yard) -> None:
+    before = yard.sync("1.0.0", replicas=2)
+    dockerfile = (
+        f"FROM {yard.releases.images['2.0.0'].id}\n"
+        'CMD ["python", "-c", "raise SystemExit(\'no memory for this model\')"]\n'
+    )
+    image, _ = yard.engine.images.build(fileobj=BytesIO(dockerfile.encode()), rm=True)
+    broken = yard.releases.fleet("2.0.0").model_copy(update={"image": image.id})
+    with pytest.raises(RolloutError, match="no memory for this model"):
+        yard.target.sync(Service(model=yard.model, fleets=(broken,)))
+    assert yard.target.status(yard.model) == before
+    assert predict(before) == ("1.0.0", 10.0)
+    assert len(yard.containers()) == 3
+
+
+def test_an_image_that_is_missing_or_holds_another_bundle_is_refused(yard: Yard) -> None:
+    before = yard.sync("1.0.0")
+    fleet = yard.releases.fleet("2.0.0")
+    missing = fleet.model_copy(update={"image": f"sha256:{'0' * 64}"})
+    unbuilt = fleet.model_copy(update={"image": None})
+    other = fleet.model_copy(update={"digest": "0" * 64})
+    for wrong, said in ((missing, "not on this engine"), (unbuilt, "none"), (other, "holds the")):
+        with pytest.raises(RolloutError, match=said):
+            yard.target.sync(Service(model=yard.model, fleets=(wrong,)))
+    assert yard.target.status(yard.model) == before
+
+
+def test_replicas_are_kept_in_and_only_the_gateway_is_published(yard: Yard) -> None:
+    status = yard.sync("1.0.0")
+    (replica,), (gateway,) = yard.containers("replica"), yard.containers("gateway")
+    for container in (replica, gateway):
+        host = container.attrs["HostConfig"]
+        assert host["ReadonlyRootfs"]
+        assert host["CapDrop"] == ["ALL"]
+        assert host["SecurityOpt"] == ["no-new-privileges:true"]
+        assert host["PidsLimit"] > 0
+        assert host["RestartPolicy"]["Name"] == "unless-stopped"
+        assert host["LogConfig"]["Config"]["max-size"]
+        assert not container.attrs["Config"]["User"].startswith("0")
+    assert replica.attrs["HostConfig"]["Memory"] == 2**30
+    assert replica.ports == {"8080/tcp": None}
+    assert gateway.ports["8080/tcp"] == [
+        {"HostIp": "127.0.0.1", "HostPort": status.url.rpartition(":")[2]}
+    ]
+    code, _ = replica.exec_run(["python", "-c", "open('/opt/modelyard/x', 'w')"])
+    assert code == 1
+
+
+def test_predictions_are_in_the_inference_log_on_this_machine(yard: Yard) -> None:
+    status = yard.sync("2.0.0")
+    rows = [{"id": f"row-{n}", "x": n} for n in range(3)]
+    answer = httpx.post(f"{status.url}/invocations", json={"dataframe_records": rows}, timeout=20)
+    assert answer.json() == {"predictions": pytest.approx([0.0, 3.0, 6.0])}
+    now = datetime.now(UTC)
+    logged = read_predictions(
+        yard.log_folder, now - timedelta(minutes=10), now + timedelta(hours=1)
+    )
+    mine = logged[logged["__id"].isin([row["id"] for row in rows])]
+    assert sorted(mine["__prediction"]) == pytest.approx([0.0, 3.0, 6.0])
+
+
+def test_two_platforms_with_the_same_model_do_not_touch_each_other(
+    yard: Yard, tmp_path: Path
+) -> None:
+    mine = yard.sync("1.0.0")
+    other = Yard(yard.engine, yard.releases, tmp_path)
+    try:
+        theirs = other.sync("2.0.0")
+        assert theirs.url != mine.url
+        assert (predict(mine)[0], predict(theirs)[0]) == ("1.0.0", "2.0.0")
+    finally:
+        other.remove()
+    assert yard.target.status(yard.model) == mine
+    assert predict(mine) == ("1.0.0", 10.0)
+
+
+def test_a_service_that_was_stopped_stays_stopped_until_it_is_resumed(yard: Yard) -> None:
+    before = yard.sync("1.0.0")
+    yard.target.stop(yard.model)
+    assert yard.containers() == []
+    assert yard.networks() == []
+    stopped = yard.target.status(yard.model)
+    assert stopped is not None
+    assert (stopped.url, stopped.replicas) == (before.url, ())
+    assert yard.target.models() == (yard.model,)
+    resumed = yard.target.resume(yard.model)
+    assert resumed is not None
+    assert resumed.url == before.url
+    assert predict(resumed) == ("1.0.0", 10.0)
+
+
+def test_removing_leaves_nothing_and_may_be_done_twice(yard: Yard) -> None:
+    yard.sync("1.0.0")
+    yard.target.remove(yard.model)
+    yard.target.remove(yard.model)
+    assert yard.containers() == []
+    assert yard.networks() == []
+    assert yard.target.models() == ()
+    assert yard.target.status(yard.model) is None
+    assert yard.target.get_weights(yard.model) == {}
+
+
+def test_a_port_that_is_taken_is_named_and_nothing_is_left(yard: Yard, tmp_path: Path) -> None:
+    other = Yard(yard.engine, yard.releases, tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(RolloutError, match=f"Port {port} on 127.0.0.1 is taken"):
+            other.target.sync(other.releases.service("1.0.0", port=port))
+    assert other.containers() == []
+    assert other.networks() == []
+    assert other.target.status(other.model) is None
