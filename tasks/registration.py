@@ -19,6 +19,7 @@ from modelyard.domain.releases import (
 )
 from modelyard.domain.values import ServiceStatus
 from modelyard.domain.versioning import Derivation, derive_bump, next_version
+from modelyard.serving.bundle import example_row
 
 
 @step("Register")
@@ -58,7 +59,8 @@ def promote_release(
     )
     workspace.tracking.point(delivery.model, "champion", registration.mlflow_version)
     workspace.tracking.point(delivery.model, "challenger", None)
-    page = release_page(registration, build, service)
+    example = example_row(workspace.project.home / build.bundle)
+    page = release_page(registration, build, service, example)
     publish_page(artifact_key("release", delivery.model), page, f"Serves at {service.url}")
 
 
@@ -128,4 +130,7 @@ def _mirror(
     }
     tracking = workspace.tracking
     tracking.describe(delivery.model, registration.mlflow_version, registration.changelog, tags)
+    tracking.name_run(
+        candidate.mlflow_run_id, f"{delivery.model} {registration.version}", registration.changelog
+    )
     tracking.log_text(candidate.mlflow_run_id, registration.changelog, "CHANGELOG.md")

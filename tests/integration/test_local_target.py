@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -12,9 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -110,7 +111,7 @@ class Load:
     failures: list[str] = field(default_factory=list)
 
 
-@contextmanager
+@contextlib.contextmanager
 def load(status: ServiceStatus, tolerant: bool = False) -> Iterator[Load]:
     """Send requests from a client that keeps its connection and from one that does not."""
     seen, stop = Load(), threading.Event()
@@ -163,29 +164,26 @@ def test_releases_are_swapped_under_load_without_a_failed_request(yard: Yard) ->
 
 def test_an_idle_keep_alive_client_is_not_reset_by_a_swap(yard: Yard) -> None:
     status = yard.target.sync(yard.service("1.0.0"))
-    body = b'{"instances": [{"x": 5}]}'
-    request = (
-        b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        b"Content-Length: " + str(len(body)).encode() + b"\r\n\r\n" + body
-    )
-    port = httpx.URL(status.url).port
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=20) as connection,
+        contextlib.closing(HTTPConnection(status.url.removeprefix("http://"))) as connection,
         ThreadPoolExecutor(1) as pool,
     ):
-        connection.sendall(request)
-        assert b"connection: close" not in connection.recv(65536).lower()
+        assert ask(connection) == ("1.0.0", None)
         swap = pool.submit(yard.target.sync, yard.service("2.0.0"))
         wait_for(lambda: predict(status)[0] == "2.0.0" and draining(yard))
-        connection.sendall(request)
-        answer = connection.recv(65536).lower()
-        assert b"200 ok" in answer
-        assert b"connection: close" in answer
-        assert b"x-modelyard-release: 1.0.0" in answer
-        assert connection.recv(1) == b""
+        assert ask(connection) == ("1.0.0", "close")
         begun = time.monotonic()
         swap.result()
         assert time.monotonic() - begun < 3, "the grace period ends when nobody is left"
+
+
+def ask(connection: HTTPConnection) -> tuple[str | None, str | None]:
+    """Return which release answered, and what it says about the connection."""
+    connection.request("POST", "/invocations", json.dumps({"instances": [{"x": 5}]}))
+    answer = connection.getresponse()
+    assert answer.status == 200
+    assert json.loads(answer.read())["predictions"] == pytest.approx([10.0])
+    return answer.headers["X-ModelYard-Release"], answer.headers["Connection"]
 
 
 def draining(yard: Yard) -> bool:

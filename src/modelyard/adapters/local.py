@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 from filelock import FileLock
 from pydantic import ValidationError
@@ -27,6 +29,7 @@ _ASK_SECONDS = 300.0
 """A sync waits for a generation to become ready and for another to drain."""
 
 _ORPHAN_SECONDS = 10.0
+_DYING_SECONDS = 2.0
 _OUTPUT_FILE = "supervisor.out"
 _STATE_FILE = "service.json"
 
@@ -63,10 +66,9 @@ class LocalTarget:
             raise RefusedError(f"{service.model}: a fleet needs at least one replica.")
         fleet = service.fleets[0]
         wanted = fleet.model_copy(update={"bundle": str(Path(fleet.bundle).resolve())})
-        record = self._running(service.model)
         body = service.model_copy(update={"fleets": (wanted,)}).model_dump(mode="json")
         try:
-            return ServiceStatus.model_validate(_ask(record, "PUT", "/service", body))
+            return ServiceStatus.model_validate(self._request(service.model, "PUT", body))
         except RolloutError:
             if self._desired(service.model) is None:
                 self.stop(service.model)  # nothing served before either: leave no process
@@ -95,7 +97,7 @@ class LocalTarget:
         if service is None:
             return None
         if (self._folder(model) / RECORD_FILE).is_file():
-            answer = _ask(self._running(model), "GET", "/service")
+            answer = self._request(model, "GET")
             return ServiceStatus.model_validate(answer) if answer else None
         return ServiceStatus(
             model=model,
@@ -143,6 +145,17 @@ class LocalTarget:
         _wait_or_stop(_orphans(record, self._log_folder(model)))
         (self._folder(model) / RECORD_FILE).unlink(missing_ok=True)
 
+    def _request(self, model: str, method: str, body: Any = None) -> Any:
+        """Ask for a model's service; a supervisor that dies meanwhile is replaced once."""
+        record = self._running(model)
+        try:
+            return _ask(record, method, "/service", body)
+        except ServiceUnavailableError:
+            process = _process(record)
+            if process is not None and psutil.wait_procs([process], _DYING_SECONDS)[1]:
+                raise
+            return _ask(self._running(model), method, "/service", body)
+
     def _running(self, model: str) -> SupervisorRecord:
         """Return the model's supervisor, started first where none runs."""
         self._folder(model).mkdir(parents=True, exist_ok=True)
@@ -169,9 +182,9 @@ class LocalTarget:
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             record = self._record(model)
-            if record is not None and _process(record) is not None and _answers(record):
-                return record
-            if started.process() is None and (record is None or _process(record) is None):
+            if record is not None and _process(record) is not None:
+                return record  # it is written once the supervisor listens
+            if started.process() is None:
                 break
             time.sleep(0.02)
         said = output.read_text(errors="replace")[-2000:].strip() if output.is_file() else ""
@@ -210,33 +223,41 @@ def _ask(record: SupervisorRecord, method: str, path: str, body: Any = None) -> 
 
     Raises the error that the supervisor names, or ServiceUnavailableError if it does not answer.
     """
-    transport = httpx.HTTPTransport(uds=record.socket)
+    connection = _ControlConnection(record.socket)
+    content = None if body is None else json.dumps(body)
     try:
-        with httpx.Client(transport=transport, base_url="http://supervisor") as client:
-            answer = client.request(method, path, json=body, timeout=_ASK_SECONDS)
-    except httpx.TransportError as err:
+        with contextlib.closing(connection):
+            connection.request(method, path, content)
+            response = connection.getresponse()
+            status, text = response.status, response.read().decode()
+    except (OSError, HTTPException) as err:
         raise ServiceUnavailableError(
             f"The supervisor (process {record.pid}) did not answer {method} {path}: {err!r}. "
             "Try again: it is started anew when it is gone."
         ) from err
-    if answer.status_code == 404:
+    if status == 404:
         return None
-    if answer.is_success:
-        return answer.json()
-    if answer.status_code != 409:
+    if status == 200:
+        return json.loads(text)
+    if status != 409:
         raise ServiceUnavailableError(
-            f"The supervisor answered {method} {path} with {answer.status_code}: {answer.text}"
+            f"The supervisor answered {method} {path} with {status}: {text}"
         )
-    said = answer.json()
+    said = json.loads(text)
     raise getattr(errors, said["error"], RolloutError)(said["message"])
 
 
-def _answers(record: SupervisorRecord) -> bool:
-    try:
-        _ask(record, "GET", "/service")
-    except ServiceUnavailableError:
-        return False
-    return True
+class _ControlConnection(HTTPConnection):
+    """HTTP over a Unix-domain socket that is closed also when nobody listens."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("supervisor", timeout=_ASK_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 def _process(record: SupervisorRecord) -> psutil.Process | None:

@@ -29,6 +29,7 @@ from mlflow.models import infer_signature
 from mlflow.sklearn import log_model as log_sklearn_model
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from modelyard.domain.releases import Delivery
 from modelyard.errors import TransientError
@@ -161,6 +162,11 @@ class Tracking:
         self.client.update_model_version(model, version, description=description)
         for name, value in tags.items():
             self.client.set_model_version_tag(model, version, name, value)
+
+    def name_run(self, mlflow_run_id: str, name: str, description: str) -> None:
+        """Give a run a name and the text that its page shows."""
+        self.client.update_run(mlflow_run_id, name=name)
+        self.client.set_tag(mlflow_run_id, MLFLOW_RUN_NOTE, description)
 
     def point(self, model: str, alias: str, version: str | None) -> None:
         """Let an alias point at a version, or nowhere."""

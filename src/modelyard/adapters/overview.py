@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-import httpx
-
 from modelyard.adapters.platform import Part, answers, read_platform
 from modelyard.adapters.prefect_api import PrefectApi
 from modelyard.adapters.workspace import Workspace
@@ -49,7 +47,7 @@ def _next_runs(url: str) -> dict[str, datetime]:
     try:
         with PrefectApi(url, timeout_seconds=_TIMEOUT_SECONDS) as api:
             return api.next_runs("modelyard")
-    except (httpx.HTTPError, ModelYardError):
+    except ModelYardError:
         return {}
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 from matplotlib.figure import Figure
 
@@ -15,6 +17,7 @@ from modelyard.domain.monitoring import IncidentCause, WindowRecord
 from modelyard.domain.releases import Build, Delivery, Registration
 from modelyard.domain.retraining import RetrainingDecision
 from modelyard.domain.values import ServiceStatus
+from modelyard.domain.windows import Window
 from modelyard.ledger import Incident
 
 _MARKS = {GateVerdict.PROMOTE: "✓", GateVerdict.INCONCLUSIVE: "?", GateVerdict.KEEP: "✗"}
@@ -51,7 +54,7 @@ def gate_page(
         "newest rows, which no model was trained on.",
         "## Rules",
         table(
-            ("", "rule", "value", "interval", "limit", "reason"),
+            ("", "rule", "value", "interval", "limit"),
             [
                 (
                     _MARKS[rule.verdict],
@@ -59,11 +62,11 @@ def gate_page(
                     _number(rule.value),
                     f"{_number(rule.low)} … {_number(rule.high)}" if rule.low is not None else "",
                     rule.limit,
-                    rule.reason,
                 )
                 for rule in gated.decision.rules
             ],
         ),
+        "\n".join(f"- {reason}" for reason in gated.decision.reasons),
         "## Metrics on the holdout",
         table(
             ("metric", "challenger", "interval", f"champion {gated.champion_version or '-'}"),
@@ -79,8 +82,10 @@ def gate_page(
     return "\n\n".join(parts)
 
 
-def release_page(registration: Registration, build: Build, service: ServiceStatus) -> str:
-    """Return the page of a release that took over: its change log and its address."""
+def release_page(
+    registration: Registration, build: Build, service: ServiceStatus, example: Mapping[str, object]
+) -> str:
+    """Return the page of a release that took over: its change log, address and an example row."""
     replicas = table(
         ("replica", "release", "state", "restarts"),
         [(r.id, r.version, r.state, r.restarts) for r in service.replicas],
@@ -95,7 +100,7 @@ def release_page(registration: Registration, build: Build, service: ServiceStatu
             + (f", image `{build.image[:19]}`" if build.image else ""),
             "```\n"
             f"curl -s {service.url}/invocations -H 'content-type: application/json' \\\n"
-            "  -d '{\"dataframe_records\": [{...}]}'\n"
+            f"  -d '{json.dumps({'dataframe_records': [example]})}'\n"
             "```",
         )
     )
@@ -119,16 +124,18 @@ def monitoring_page(
 ) -> str:
     """Return the page of a model's windows, newest first, with its incidents and plots."""
     windows = table(
-        ["window (UTC)", "release", "rows", "labels", metric, "promised"]
-        + ["performance", "drift", "data"],
+        (
+            *("window (UTC)", "release", "rows", "labels", metric),
+            *("promised", "performance", "drift", "data"),
+        ),
         [
             (
-                f"{r.window.start:%Y-%m-%d %H:%M} … {r.window.end:%Y-%m-%d %H:%M}",
+                span(r.window),
                 ", ".join(r.served) or "-",
                 f"{r.rows:,}",
                 f"{r.performance.coverage:.0%}",
                 _number(r.realized),
-                str(r.performance.promised),
+                _number(r.performance.promised.value),
                 _flag(r.performance.outcome, "degraded"),
                 _flag(r.drift.outcome, "drifted"),
                 _flag(r.quality.outcome, "broken"),
@@ -136,17 +143,11 @@ def monitoring_page(
             for r in reversed(records)
         ],
     )
-    opened = table(
-        ("incident", "opened", "resolved", "why"),
-        [
-            (
-                i.cause,
-                f"{i.opened_at:%Y-%m-%d %H:%M}",
-                f"{i.resolved_at:%Y-%m-%d %H:%M}" if i.resolved_at else "**open**",
-                "; ".join(i.details.get("reasons", ())),
-            )
-            for i in reversed(incidents)
-        ],
+    opened = "\n".join(
+        f"- **{i.cause}**, opened {i.opened_at:%Y-%m-%d %H:%M}, "
+        + (f"resolved {i.resolved_at:%Y-%m-%d %H:%M}" if i.resolved_at else "**open**")
+        + "".join(f"\n  - {reason}" for reason in i.details.get("reasons", ())[:5])
+        for i in reversed(incidents)
     )
     newest = records[-1]
     parts = [
@@ -176,6 +177,20 @@ def decision_page(model: str, decision: RetrainingDecision) -> str:
             f"Wait until {decision.wait_until:%Y-%m-%d %H:%M} UTC." if decision.wait_until else "",
         )
     ).rstrip()
+
+
+def span(window: Window) -> str:
+    """Return a window's times, as short as they are still clear."""
+    same_day = window.end - window.start < timedelta(days=1)
+    start, end = window.start, window.end
+    if same_day:
+        return f"{start:%Y-%m-%d %H:%M} … {end:%H:%M}"
+    midnight = start.hour == start.minute == end.hour == end.minute == 0
+    return (
+        f"{start:%Y-%m-%d} … {end:%m-%d}"
+        if midnight
+        else f"{start:%m-%d %H:%M} … {end:%m-%d %H:%M}"
+    )
 
 
 def _flag(outcome: str, wrong: str) -> str:

@@ -6,6 +6,7 @@ Asked over its REST API, because importing Prefect takes seconds and `status` sh
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Self
@@ -21,9 +22,11 @@ class PrefectApi:
     """A few questions and one command to a Prefect server; use it in a `with` block."""
 
     def __init__(self, url: str, *, timeout_seconds: float = 30) -> None:
+        """`timeout_seconds` is for one answer, with all tries that it takes."""
         key = os.environ.get("PREFECT_API_KEY")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_seconds)
+        self._timeout_seconds = timeout_seconds
 
     def __enter__(self) -> Self:
         return self
@@ -33,10 +36,12 @@ class PrefectApi:
 
     def worker_heard_at(self, work_pool: str, worker: str) -> datetime | None:
         """Return when a worker last reported; None when it, or its work pool, is not known."""
-        answer = self._http.post(f"/work_pools/{work_pool}/workers/filter", json={})
-        if answer.status_code == httpx.codes.NOT_FOUND:
+        if not self.ask(
+            "POST", "/work_pools/filter", {"work_pools": {"name": {"any_": [work_pool]}}}
+        ):
             return None
-        heard = [w["last_heartbeat_time"] for w in self._json(answer) if w["name"] == worker]
+        workers = self.ask("POST", f"/work_pools/{work_pool}/workers/filter", {})
+        heard = [w["last_heartbeat_time"] for w in workers if w["name"] == worker]
         return datetime.fromisoformat(heard[0]) if heard and heard[0] else None
 
     def next_runs(self, tag: str) -> dict[str, datetime]:
@@ -53,7 +58,7 @@ class PrefectApi:
             "limit": 200,
         }
         next_runs: dict[str, datetime] = {}
-        for run in self._json(self._http.post("/flow_runs/filter", json=body)):
+        for run in self.ask("POST", "/flow_runs/filter", body):
             at = datetime.fromisoformat(run["expected_start_time"])
             next_runs.setdefault(run["parameters"].get("model"), at)
         return next_runs
@@ -66,7 +71,7 @@ class PrefectApi:
         body = {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}}
         lost = [
             run
-            for run in self._json(self._http.post("/flow_runs/filter", json=body))
+            for run in self.ask("POST", "/flow_runs/filter", body)
             if run["labels"].get(_WORKER_LABEL) == worker
             and int(run["infrastructure_pid"] or 0) not in alive
         ]
@@ -76,13 +81,30 @@ class PrefectApi:
                 "type": "CANCELLED" if cancelled else "CRASHED",
                 "message": "Its process was ended together with the platform's worker.",
             }
-            self._json(self._http.post(f"/flow_runs/{run['id']}/set_state", json={"state": state}))
+            self.ask("POST", f"/flow_runs/{run['id']}/set_state", {"state": state})
         return len(lost)
 
-    def _json(self, answer: httpx.Response) -> Any:
-        if not answer.is_success:
-            raise ServiceUnavailableError(
-                f"Prefect answered {answer.status_code} to {answer.request.url}: "
-                f"{answer.text[:300]}. See its log in the project's run folder."
-            )
-        return answer.json()
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Return the server's JSON answer, None where it has none.
+
+        Prefect says 503 while its SQLite file is locked, so that is asked again. Raises
+        ServiceUnavailableError when it does not answer in time, or refuses.
+        """
+        deadline = time.monotonic() + self._timeout_seconds
+        while True:
+            try:
+                answer = self._http.request(method, path, json=body)
+            except httpx.HTTPError as err:
+                problem = f"did not answer {method} {path}: {err}"
+            else:
+                if answer.is_success:
+                    return answer.json() if answer.content else None
+                problem = f"answered {answer.status_code} to {method} {path}: {answer.text[:300]}"
+                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                    deadline = 0
+            if time.monotonic() > deadline:
+                raise ServiceUnavailableError(
+                    f"Prefect at {self._http.base_url} {problem}. Its log is in the project's "
+                    "run folder; `modelyard status` shows whether it runs."
+                )
+            time.sleep(0.2)

@@ -37,7 +37,7 @@ class ProcessRecord(Value):
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.started) < _SAME_START_SECONDS
-            return process if same and _runs(process) else None
+            return process if same and is_live(process) else None
         except psutil.NoSuchProcess:
             return None
 
@@ -100,12 +100,13 @@ def _still_running(
     processes: Sequence[psutil.Process], timeout_seconds: float
 ) -> list[psutil.Process]:
     deadline = time.monotonic() + timeout_seconds
-    while (alive := [p for p in processes if _runs(p)]) and time.monotonic() < deadline:
+    while (alive := [p for p in processes if is_live(p)]) and time.monotonic() < deadline:
         time.sleep(0.05)
     return alive
 
 
-def _runs(process: psutil.Process) -> bool:
+def is_live(process: psutil.Process) -> bool:
+    """Whether a process has not ended; one that ended and waits to be reaped has."""
     with contextlib.suppress(OSError):
         os.waitpid(process.pid, os.WNOHANG)  # an ended child of this process would stay a zombie
     try:

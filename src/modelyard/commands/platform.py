@@ -64,10 +64,10 @@ def down() -> None:
         count = local_platform.stop_worker(project, progress.hear)
         progress.hear("services", "stopping", None)
         services = stop_services(project)
-        progress.hear("services", f"{len(services)} stopped", None)
+        progress.hear("services", "stopped" if services else "none", None)
         count += local_platform.stop_platform(project, progress.hear)
     if not count and not services:
-        console.print("Nothing ran.")
+        console.print("Nothing ran here.")
         return
     console.print(
         f"Stopped {count} process{'' if count == 1 else 'es'} of the platform"

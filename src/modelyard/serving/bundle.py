@@ -161,6 +161,11 @@ def load_bundle(folder: Path, digest: str) -> Bundle:
     return Bundle(folder, digest, manifest, Predictor(estimator, manifest.contract))
 
 
+def example_row(folder: Path) -> dict[str, Any]:
+    """Return the first golden row of a bundle, as it would be sent in a request."""
+    return json.loads((folder / GOLDEN).read_text())["rows"][0]
+
+
 def _golden_record(predictor: Predictor, golden: pd.DataFrame) -> dict[str, Any]:
     try:
         features = prepare_features(golden.head(GOLDEN_ROWS), predictor.contract)
@@ -176,7 +181,10 @@ def _golden_record(predictor: Predictor, golden: pd.DataFrame) -> dict[str, Any]
 
 def _json_rows(features: pd.DataFrame) -> list[dict[str, Any]]:
     """Return prepared features as one JSON-shaped object a row, null for what is missing."""
-    return features.astype(object).where(features.notna(), None).to_dict("records")  # pyright: ignore[reportReturnType]
+    return [
+        {str(name): None if value != value else value for name, value in row.items()}
+        for row in features.to_dict("records")
+    ]
 
 
 def _compare(what: str, expected: list[Any], found: Any, bundle: Bundle) -> None:

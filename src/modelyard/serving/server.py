@@ -23,9 +23,20 @@ _POLL_SECONDS = 0.02
 class Server(uvicorn.Server):
     """A uvicorn server that ends with its signal handled: the process then exits with 0."""
 
+    def __init__(
+        self, config: uvicorn.Config, *, on_ready: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_ready` is called once connections are accepted."""
+        super().__init__(config)
+        self._on_ready = on_ready
+
     def stop(self) -> None:
         """Begin to stop; `serve` returns when that is done."""
         self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -54,10 +65,9 @@ class DrainingServer(Server):
         on_ready: Callable[[], None] = lambda: None,
         on_drain: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(config)
+        super().__init__(config, on_ready=on_ready)
         self._grace_seconds = grace_seconds
         self._lame_duck_seconds = lame_duck_seconds
-        self._on_ready = on_ready
         self._on_drain = on_drain
 
     def drain(self, grace_seconds: float | None = None) -> None:
@@ -71,10 +81,6 @@ class DrainingServer(Server):
 
     def stop(self) -> None:
         self.drain()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         loop = asyncio.get_running_loop()

@@ -215,13 +215,15 @@ async def supervise(supervisor: Supervisor, record_file: Path) -> None:
     try:
         await supervisor.resume()
         app = control_app(supervisor)
-        app.state.server = Server(server_config(app, uds=str(folder / "control")))
         record = SupervisorRecord(
             pid=os.getpid(),
             started=psutil.Process().create_time(),
             socket=str(folder / "control"),
         )
-        _write_atomically(record_file, record.model_dump_json())
+        app.state.server = Server(
+            server_config(app, uds=record.socket),
+            on_ready=lambda: _write_atomically(record_file, record.model_dump_json()),
+        )
         await app.state.server.serve()
         await supervisor.stop(forget=False)
         record_file.unlink(missing_ok=True)
