@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelyard.adapters.judging import Comparison, Judged, compare
+from modelyard.adapters.judging import Comparison, Judged, compare, measure_slices
 from modelyard.adapters.pages import artifact_key, gate_page
 from modelyard.adapters.plots import gate_figures
 from modelyard.adapters.steps import publish_page, step
@@ -77,6 +77,7 @@ def judge(
         champion_id=champion.id if champion else None,
         champion_version=champion.version if champion else None,
         champion_metrics={name: interval.value for name, interval in former.items()},
+        slices=measure_slices(comparison, metric, evaluation.slices),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +12,17 @@ from modelyard.adapters.outcomes import Outcomes, as_labels, as_outcomes, as_tru
 from modelyard.adapters.sklearn import fit_baseline
 from modelyard.adapters.snapshots import load_snapshot, row_hashes
 from modelyard.adapters.workspace import Workspace
-from modelyard.domain.metrics import Interval, metric_interval, metrics_for
+from modelyard.domain.gate import SliceMetric
+from modelyard.domain.metrics import Interval, Metric, metric_interval, metrics_for
 from modelyard.domain.releases import Candidate, Delivery, Release
 from modelyard.domain.values import Contract
 from modelyard.errors import InvalidInputError, RequestError
 from modelyard.serving.bundle import load_bundle
 from modelyard.serving.model_file import ModelFile, load_model
 from modelyard.serving.predictor import Predictor, prepare_features
+
+MIN_SLICE_ROWS = 30
+"""A slice with fewer holdout rows says nothing."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class Judged:
 class Comparison:
     """What the gate decides on: models over the same rows, in event-time order."""
 
+    rows: pd.DataFrame
+    """The holdout rows, shape (n, columns)."""
     truth: np.ndarray
     times: np.ndarray | None
     seen: int
@@ -80,6 +87,7 @@ def compare(
     if champion is not None:
         former, note = _judge_champion(workspace, champion, rows, truth, contract, confidence)
     return Comparison(
+        rows=rows,
         truth=truth,
         times=None if contract.time is None else rows[contract.time].to_numpy(),
         seen=seen,
@@ -155,3 +163,34 @@ def measure(
         except InvalidInputError:  # one class only, or a constant outcome
             continue
     return measured
+
+
+def measure_slices(
+    comparison: Comparison, metric: Metric, columns: Sequence[str]
+) -> tuple[SliceMetric, ...]:
+    """Return the metric of challenger and champion on each large enough level of each column."""
+    return tuple(
+        found
+        for column in columns
+        for level, rows in comparison.rows.groupby(column, sort=False, dropna=False).indices.items()
+        if len(rows) >= MIN_SLICE_ROWS
+        and (found := _slice(comparison, metric, column, str(level), np.asarray(rows)))
+    )
+
+
+def _slice(
+    comparison: Comparison, metric: Metric, column: str, level: str, rows: np.ndarray
+) -> SliceMetric | None:
+    def on_rows(judged: Judged) -> float:
+        return metric(comparison.truth[rows], judged.outcomes.for_metric(metric)[rows])
+
+    try:
+        challenger = on_rows(comparison.challenger)
+        champion = None if comparison.champion is None else on_rows(comparison.champion)
+    except InvalidInputError:  # predictions that are no numbers
+        return None
+    if not np.isfinite([challenger, challenger if champion is None else champion]).all():
+        return None  # one class only
+    return SliceMetric(
+        column=column, level=level, rows=len(rows), challenger=challenger, champion=champion
+    )

@@ -75,11 +75,22 @@ def gate_page(
                 for name, m in gated.metrics.items()
             ],
         ),
+        *_slices(gated),
         *(picture(figure, title) for title, figure in figures.items()),
     ]
     if link:
         parts.append(f"[The MLflow run with all plots]({link})")
     return "\n\n".join(parts)
+
+
+def _slices(gated: Gated) -> list[str]:
+    if not gated.slices:
+        return []
+    rows = [
+        (f"{s.column} = {s.level}", f"{s.rows:,}", _number(s.challenger), _number(s.champion))
+        for s in gated.slices
+    ]
+    return ["## Slices", table(("slice", "rows", "challenger", "champion"), rows)]
 
 
 def release_page(

@@ -47,6 +47,16 @@ class GateDecision(Value):
         return tuple(f"{rule.name}: {rule.reason}" for rule in ordered)
 
 
+class SliceMetric(Value):
+    """The primary metric on the holdout rows that share one value of a column."""
+
+    column: str
+    level: str
+    rows: int
+    challenger: float
+    champion: float | None
+
+
 class Gated(Value):
     """What the gate measured on the holdout and decided."""
 
@@ -58,6 +68,8 @@ class Gated(Value):
     champion_version: str | None
     champion_metrics: dict[str, float]
     """The champion's metrics on the same rows."""
+    slices: tuple[SliceMetric, ...] = ()
+    """Shown to a person; no rule decides by them."""
 
     @property
     def promotes(self) -> bool:

@@ -79,7 +79,7 @@ class Supervisor:
             return
         service = Service.model_validate_json(self._state_file.read_bytes())
         assert service.port is not None
-        self._listener = await self._listen(service.port)
+        self._listener = await self._listen(service.port, patience_seconds=BIND_SECONDS)
         self._service = service
         self._current = self._generation(service.fleets[0], self._listener)
         await self._current.resume()
@@ -156,10 +156,10 @@ class Supervisor:
     def _listener_port(self) -> int | None:
         return self._listener.getsockname()[1] if self._listener else None
 
-    async def _listen(self, port: int) -> socket.socket:
-        """Return a listening socket; a port that is still held is waited for a while."""
+    async def _listen(self, port: int, patience_seconds: float = 0.0) -> socket.socket:
+        """Return a listening socket, or raise RolloutError when the port stays taken."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + BIND_SECONDS
+        end = loop.time() + patience_seconds
         while True:
             try:
                 return socket.create_server((self._host, port), backlog=2048)
