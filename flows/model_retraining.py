@@ -31,6 +31,6 @@ def retrain_model(
     """
     decision = decide_to_retrain(model, cause, as_of)
     if decision.verdict is RetrainingVerdict.RETRAIN:
-        outcome = deliver_model(model, reason=f"retrain: {decision.cause}", as_of=as_of)
+        outcome = deliver_model(model, reason=decision.delivery_reason, as_of=as_of)
         note_outcome(decision, outcome)
     return decision

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from datetime import datetime
+
 from modelyard.adapters.notifications import send_alert
 from modelyard.adapters.prefect import emit_event
 from modelyard.adapters.steps import step
@@ -10,42 +13,59 @@ from modelyard.domain.monitoring import IncidentCause, WindowRecord
 from modelyard.domain.windows import event_id
 from modelyard.ledger import Incident
 
+_log = logging.getLogger(__name__)
+
 
 @step("Alert")
 def raise_alarms(model: str, record: WindowRecord) -> WindowRecord:
     """Open, update or resolve the model's incidents, tell people of changes and Prefect of events.
 
-    Idempotent by the window: an event has the same id in every run, an incident is opened once.
+    Idempotent by the window: an event has the same id in every run, an incident is opened once. The
+    ledger comes after the people: who is interrupted in between tells them twice rather than never.
     Returns the record with the note that everybody was told.
     """
     workspace = Workspace.find()
+    incidents = workspace.ledger.incidents(model, open_only=False)
+    end = record.window.end
     for cause in record.causes:
+        if not any(i.cause == cause and _covers(i, end) for i in incidents):
+            _notify(workspace, model, cause, record)
         details = {"window_id": record.window.id, "reasons": list(record.reasons(cause))}
-        incident, is_new = workspace.ledger.raise_incident(model, cause, details, record.window.end)
-        if is_new:
-            _notify(workspace, incident, record)
+        workspace.ledger.raise_incident(model, cause, details, end)
         _emit(cause.event, model, record)
     for cause in record.settled:
-        if workspace.ledger.resolve_incident(model, cause, record.window.end):
+        if any(i.cause == cause and _is_over(i, end) for i in incidents):
             _tell(workspace, model, f"{model}: {cause} is right again", _when(record))
             _emit("modelyard.recovered", model, record)
+            workspace.ledger.resolve_incident(model, cause, end)
     return record.model_copy(update={"told": True})
 
 
-def _notify(workspace: Workspace, incident: Incident, record: WindowRecord) -> None:
-    lines = [_when(record), *incident.details["reasons"], "", _advice(incident)]
-    _tell(workspace, incident.model, f"{incident.model}: {incident.cause}", "\n".join(lines))
+def _covers(incident: Incident, end: datetime) -> bool:
+    """Whether people were told already of what a window that ended then shows."""
+    resolved_at = incident.resolved_at
+    return resolved_at is None or incident.opened_at <= end < resolved_at
 
 
-def _advice(incident: Incident) -> str:
+def _is_over(incident: Incident, end: datetime) -> bool:
+    """Whether a window that ended then and is right is news about the incident."""
+    return incident.resolved_at is None and incident.updated_at <= end
+
+
+def _notify(workspace: Workspace, model: str, cause: IncidentCause, record: WindowRecord) -> None:
+    lines = [_when(record), *record.reasons(cause), "", _advice(model, cause)]
+    _tell(workspace, model, f"{model}: {cause}", "\n".join(lines))
+
+
+def _advice(model: str, cause: IncidentCause) -> str:
     return {
         IncidentCause.DATA: "Look at the source of the columns named; nothing is retrained on it.",
         IncidentCause.PERFORMANCE: (
-            f"`modelyard retrain {incident.model}` asks the controller; "
-            f"`modelyard rollback {incident.model}` goes back to the former release."
+            f"`modelyard retrain {model}` asks the controller; "
+            f"`modelyard rollback {model}` goes back to the former release."
         ),
         IncidentCause.DRIFT: "Look at the drift report; the labels will tell whether it matters.",
-    }[IncidentCause(incident.cause)]
+    }[cause]
 
 
 def _when(record: WindowRecord) -> str:
@@ -58,7 +78,9 @@ def _when(record: WindowRecord) -> str:
 
 def _tell(workspace: Workspace, model: str, title: str, body: str) -> None:
     config = workspace.project.model(model)
-    send_alert((*workspace.project.platform.alerts, *config.alerts), title, body)
+    for sent in send_alert((*workspace.project.platform.alerts, *config.alerts), title, body):
+        if not sent.delivered:  # the incident stays open, where everybody can see it
+            _log.warning("The alert %r did not reach %s: %s", title, sent.place, sent.problem)
 
 
 def _emit(event: str, model: str, record: WindowRecord) -> None:

@@ -17,7 +17,7 @@ from modelyard.adapters.steps import step
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
 from modelyard.domain.holdout import split_newest
-from modelyard.domain.releases import Delivery, ReleaseState
+from modelyard.domain.releases import Delivery, Release, ReleaseState
 from modelyard.errors import DataError
 from modelyard.ledger import acting_person
 
@@ -28,25 +28,33 @@ def open_delivery(model: str, reason: str, as_of: datetime | None = None) -> Del
 
     Idempotent by the model, its config and its rows: there is at most one unfinished delivery, and
     one that was begun with another config or other rows is aborted, unless it is in traffic
-    already. Nothing is recorded before the rows were read and checked.
+    already; so is one that was compared with a champion which is champion no more. Nothing is
+    recorded before the rows were read and checked.
     """
     workspace = Workspace.find()
     config = workspace.project.model(model)
     interrupted = workspace.ledger.unfinished(config.name)
-    if interrupted is not None and interrupted.state is ReleaseState.ROLLING_OUT:
+    outdated = interrupted is not None and _outdated(workspace, interrupted)
+    if interrupted is not None and interrupted.state is ReleaseState.ROLLING_OUT and not outdated:
         return interrupted.delivery
     delivery = _read(workspace, config, reason, as_of)
     if interrupted is not None:
-        if _same(interrupted.delivery, delivery):
+        if _same(interrupted.delivery, delivery) and not outdated:
             return interrupted.delivery
         workspace.ledger.record(
             interrupted.id,
             ReleaseState.ABORTED,
             interrupted.delivery,
-            why="config or rows changed before it was finished",
+            why=f"{'champion' if outdated else 'config or rows'} changed before it was finished",
         )
     workspace.ledger.open_release(delivery, why=f"{reason}, by {acting_person()}")
     return delivery
+
+
+def _outdated(workspace: Workspace, interrupted: Release) -> bool:
+    gated = interrupted.payload(ReleaseState.GATED)
+    champion = workspace.ledger.champion(interrupted.model)
+    return gated is not None and gated["champion_id"] != (champion.id if champion else None)
 
 
 def _same(interrupted: Delivery, delivery: Delivery) -> bool:

@@ -102,7 +102,7 @@ def _rule_of_gain(
     if comparison.champion is None:
         return judge_gain(rival.name, metric_name, gain, 0.0)
     before = rival.metrics[metric_name].value if metric_name in rival.metrics else 0.0
-    return judge_gain(rival.name, metric_name, gain, -evaluation.margin * abs(before))
+    return judge_gain(rival.name, metric_name, gain, 0.0 - evaluation.margin * abs(before))
 
 
 def _refused(reason: str, champion: Release | None) -> Gated:

@@ -63,6 +63,7 @@ def find_due_windows(model: str, as_of: datetime | None = None) -> tuple[Window,
 @step("Measure window")
 def measure_window(model: str, window: Window, as_of: datetime | None = None) -> WindowRecord:
     """Judge data quality, drift and performance of one window by what was known at `as_of`."""
+    measured_at = datetime.now(UTC)
     workspace = Workspace.find()
     config = workspace.project.model(model)
     release = judging_release(workspace, model, window, config.monitoring.min_rows)
@@ -71,7 +72,8 @@ def measure_window(model: str, window: Window, as_of: datetime | None = None) ->
     logged = read_window(workspace, release, window, as_of or datetime.now(UTC))
     former = [w.record["rows"] for w in workspace.ledger.windows(model) if w.end <= window.start]
     usual = median(former[-10:]) if len(former) >= 3 else None
-    return measure(workspace, config, release, window, logged, usual)
+    record = measure(workspace, config, release, window, logged, usual)
+    return record.model_copy(update={"measured_at": measured_at})
 
 
 @step("Report")
@@ -108,7 +110,12 @@ def record_window(model: str, record: WindowRecord) -> WindowRecord:
     """Store what a window showed; measured again, it replaces its record."""
     window = record.window
     Workspace.find().ledger.record_window(
-        window.id, model, window.start, window.end, record.model_dump(mode="json")
+        window.id,
+        model,
+        window.start,
+        window.end,
+        record.model_dump(mode="json"),
+        measured_at=record.measured_at,
     )
     return record
 

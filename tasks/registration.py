@@ -19,6 +19,7 @@ from modelyard.domain.releases import (
 )
 from modelyard.domain.values import ServiceStatus
 from modelyard.domain.versioning import Derivation, derive_bump, next_version
+from modelyard.errors import ConflictError
 from modelyard.serving.bundle import example_row
 
 
@@ -51,17 +52,32 @@ def promote_release(
 ) -> None:
     """Make the release champion if the one it was compared with still is, and tell MLflow.
 
-    Raises ConflictError where another release became champion meanwhile.
+    The ledger comes last: what is interrupted before it is done again when the delivery goes on,
+    and there is nothing after it that could be missing. Raises ConflictError where another release
+    became champion meanwhile.
     """
     workspace = Workspace.find()
-    workspace.ledger.promote(
-        delivery.id, expected=gated.champion_id, why=f"rolled out: {delivery.reason}"
-    )
     workspace.tracking.point(delivery.model, "champion", registration.mlflow_version)
     workspace.tracking.point(delivery.model, "challenger", None)
     example = example_row(workspace.project.home / build.bundle)
     page = release_page(registration, build, service, example)
     publish_page(artifact_key("release", delivery.model), page, f"Serves at {service.url}")
+    try:
+        workspace.ledger.promote(
+            delivery.id, expected=gated.champion_id, why=f"rolled out: {delivery.reason}"
+        )
+    except ConflictError:
+        _point_at_champion(workspace, delivery.model)
+        raise
+
+
+def _point_at_champion(workspace: Workspace, model: str) -> None:
+    champion = workspace.ledger.champion(model)
+    version = None
+    if champion is not None:
+        registered = champion.payload(ReleaseState.REGISTERED)
+        version = Registration.model_validate(registered).mlflow_version
+    workspace.tracking.point(model, "champion", version)
 
 
 def _registration(

@@ -12,7 +12,7 @@ from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
 from modelyard.domain.deliveries import DeliveryOutcome
 from modelyard.domain.monitoring import WindowRecord
-from modelyard.domain.releases import Release, ReleaseState
+from modelyard.domain.releases import UNFINISHED, Release, ReleaseState
 from modelyard.domain.retraining import (
     RetrainingCause,
     RetrainingDecision,
@@ -32,9 +32,11 @@ def decide_to_retrain(
     """Ask the controller, and store what it decided under the decision's key.
 
     Idempotent by model, window and cause. A retraining that was decided on and interrupted before
-    its delivery ended is decided on again, and its delivery goes on.
+    its delivery ended is decided on again, and its delivery goes on; one that was interrupted
+    after its delivery ended counts as done.
     """
     workspace = Workspace.find()
+    _link_ended(workspace, model)
     config = workspace.project.model(model)
     now = as_of or datetime.now(UTC)
     state = _state(workspace, config, cause, now)
@@ -57,6 +59,20 @@ def note_outcome(decision: RetrainingDecision, outcome: DeliveryOutcome) -> None
     """Link the decision with the delivery that came of it."""
     if decision.key is not None:
         Workspace.find().ledger.link_decision(decision.key, outcome.delivery_id)
+
+
+def _link_ended(workspace: Workspace, model: str) -> None:
+    """Link the decisions whose run was killed between the end of its delivery and the note of it."""
+    ended = {
+        release.delivery.reason: release.id
+        for release in workspace.ledger.releases(model)
+        if release.state not in UNFINISHED
+    }
+    for made in workspace.ledger.decisions(model):
+        if made.verdict == RetrainingVerdict.RETRAIN and made.release_id is None:
+            reason = RetrainingDecision.model_validate(made.decision).delivery_reason
+            if reason in ended:
+                workspace.ledger.link_decision(made.key, ended[reason])
 
 
 def _passing_key(model: str, decision: RetrainingDecision) -> str:
@@ -92,7 +108,8 @@ def _state(
         windows=tuple(record.judged() for record in _records(workspace, champion)),
         requested_by=acting_person() if cause is RetrainingCause.PERSON else None,
         scheduled=cause is RetrainingCause.SCHEDULE and config.retraining.schedule is not None,
-        retrainings=tuple(d.at for d in finished),
+        # A retraining that was asked for twice, since it was interrupted, is one.
+        retrainings=tuple({d.release_id: d.at for d in finished}.values()),
         new_labels=_new_labels(workspace, config, champion, now),
         kept_in_a_row=_kept_in_a_row(workspace.ledger.releases(config.name)),
         decided=frozenset(d.key for d in finished),

@@ -6,7 +6,7 @@ from modelyard.adapters.steps import step
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.releases import Build, Delivery, Registration, Release, ReleaseState
 from modelyard.domain.values import Fleet, Service, ServiceStatus
-from modelyard.errors import RolloutError, UnknownReleaseError
+from modelyard.errors import RefusedError, RolloutError, UnknownReleaseError
 
 
 @step("Roll out")
@@ -23,8 +23,8 @@ def roll_out(delivery: Delivery, registration: Registration, build: Build) -> Se
     try:
         return put_in_traffic(workspace, delivery.model, registration.version, build)
     except RolloutError as err:
-        workspace.ledger.record(delivery.id, ReleaseState.ABORTED, build, why=str(err))
         workspace.tracking.point(delivery.model, "challenger", None)
+        workspace.ledger.record(delivery.id, ReleaseState.ABORTED, build, why=str(err))
         raise
 
 
@@ -32,17 +32,18 @@ def roll_out(delivery: Delivery, registration: Registration, build: Build) -> Se
 def choose_former_release(model: str, to: str | None = None) -> Release:
     """Return the release to go back to: the one named, or the champion before this one.
 
-    Raises UnknownReleaseError where there is none.
+    While a rollout is unfinished, what it may have put in traffic is left for the champion itself.
+    Raises UnknownReleaseError where there is none, RefusedError for one that never was champion.
     """
     ledger = Workspace.find().ledger
-    if to is not None:
-        return ledger.release(model, to)
     champion = ledger.champion(model)
-    former = [
-        r
-        for r in ledger.releases(model)
-        if r.state in (ReleaseState.RETIRED, ReleaseState.ROLLED_BACK)
-    ]
+    if to is not None:
+        return _proven(ledger.release(model, to))
+    interrupted = ledger.unfinished(model)
+    if champion and interrupted and interrupted.state is ReleaseState.ROLLING_OUT:
+        return champion
+    # Those that were rolled back were left for a reason: they come back by name only.
+    former = [r for r in ledger.releases(model) if r.state is ReleaseState.RETIRED]
     if champion is None or not former:
         raise UnknownReleaseError(
             f"{model} has no former release to go back to. `modelyard releases {model}` lists them."
@@ -54,20 +55,36 @@ def choose_former_release(model: str, to: str | None = None) -> Release:
 def put_back(release: Release, reason: str) -> ServiceStatus:
     """Put a former release back in traffic from its stored bundle or image, without a rebuild.
 
-    Idempotent. The champion that it replaces becomes rolled back.
+    Idempotent. The champion that it replaces becomes rolled back, and a delivery that was
+    interrupted is given up: it was compared with that champion, and must not come back by itself.
     """
     workspace = Workspace.find()
     champion = workspace.ledger.champion(release.model)
+    interrupted = workspace.ledger.unfinished(release.model)
     status = put_in_traffic(workspace, release.model, str(release.version), release.build)
+    registration = Registration.model_validate(release.payload(ReleaseState.REGISTERED))
+    workspace.tracking.point(release.model, "champion", registration.mlflow_version)
+    if interrupted is not None:
+        workspace.tracking.point(release.model, "challenger", None)
+        workspace.ledger.record(
+            interrupted.id, ReleaseState.ABORTED, interrupted.delivery, why=f"roll back: {reason}"
+        )
     workspace.ledger.promote(
         release.id,
         expected=champion.id if champion else None,
         why=f"roll back: {reason}",
         former=ReleaseState.ROLLED_BACK,
     )
-    registration = Registration.model_validate(release.payload(ReleaseState.REGISTERED))
-    workspace.tracking.point(release.model, "champion", registration.mlflow_version)
     return status
+
+
+def _proven(release: Release) -> Release:
+    if release.payload(ReleaseState.CHAMPION) is None:
+        raise RefusedError(
+            f"{release.model} {release.version} is {release.state} and never was champion: there "
+            f"is nothing to go back to. `modelyard releases {release.model}` lists them."
+        )
+    return release
 
 
 def put_in_traffic(workspace: Workspace, model: str, version: str, build: Build) -> ServiceStatus:

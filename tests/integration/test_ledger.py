@@ -8,7 +8,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -212,6 +212,20 @@ def test_there_is_one_open_incident_for_a_model_and_cause(ledger: Ledger) -> Non
     _, reopened = ledger.raise_incident("m", "drift", {"n": 3}, NOW)
     assert reopened
     assert len(ledger.incidents("m", open_only=False)) == 2
+
+
+def test_an_older_window_measured_again_leaves_newer_incidents_alone(ledger: Ledger) -> None:
+    earlier, later = NOW - timedelta(days=2), NOW + timedelta(days=2)
+    ledger.raise_incident("m", "drift", {"n": 1}, NOW)
+    assert not ledger.resolve_incident("m", "drift", earlier)
+    _, is_new = ledger.raise_incident("m", "drift", {"n": 0}, earlier)
+    assert not is_new
+    (still_open,) = ledger.incidents("m")
+    assert (still_open.updated_at, still_open.details) == (NOW, {"n": 1})
+    assert ledger.resolve_incident("m", "drift", later)
+    _, is_new = ledger.raise_incident("m", "drift", {"n": 2}, NOW)
+    assert not is_new
+    assert ledger.incidents("m") == ()
 
 
 def test_a_window_measured_again_replaces_its_record(ledger: Ledger) -> None:

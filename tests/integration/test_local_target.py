@@ -279,9 +279,12 @@ def test_a_supervisor_that_was_just_killed_is_replaced_at_once(yard: Yard) -> No
 def test_removing_leaves_no_process_also_after_a_kill(yard: Yard) -> None:
     yard.target.remove(MODEL)
     yard.target.sync(yard.service("1.0.0", replicas=2))
+    record = json.loads((yard.folder / "run" / MODEL / "supervisor.json").read_text())
+    assert Path(record["socket"]).exists()
     yard.supervisor().kill()
     yard.target.remove(MODEL)
     assert yard.processes() == []
+    assert not Path(record["socket"]).parent.exists()
     assert yard.target.status(MODEL) is None
     yard.target.remove(MODEL)
     assert yard.target.models() == ()

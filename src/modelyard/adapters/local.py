@@ -143,6 +143,8 @@ class LocalTarget:
                 _ask(record, method, path)
             _wait_or_stop([process])
         _wait_or_stop(_orphans(record, self._log_folder(model)))
+        # a supervisor that had to be killed could not clean up
+        shutil.rmtree(Path(record.socket).parent, ignore_errors=True)
         (self._folder(model) / RECORD_FILE).unlink(missing_ok=True)
 
     def _request(self, model: str, method: str, body: Any = None) -> Any:

@@ -73,6 +73,7 @@ class Replay:
         self.traffic = Traffic()
         self.rows = self._read(source, start, end, champion)
         self._sent_as = pd.Series([None] * len(self.rows), dtype=object)
+        self._labelled = pd.Series(False, index=self.rows.index)
 
     @property
     def windows(self) -> tuple[Window, ...]:
@@ -108,13 +109,14 @@ class Replay:
                 self._send(client, batch)
                 place += len(batch)
 
-    def load_labels(self, after: datetime | None, by: datetime) -> int:
-        """Load the labels that became known in (after, by]; return how many."""
+    def load_labels(self, by: datetime) -> int:
+        """Load the labels of rows that were sent which became known by then; return how many.
+
+        One that is known at the moment at which its window begins waits until its row was sent.
+        """
         known = matured_by(self.rows, self._config.data)
-        chosen = known.notna() & (known <= by)
-        if after is not None:
-            chosen &= known > after
-        chosen &= self._sent_as.notna()
+        chosen = known.notna() & (known <= by) & self._sent_as.notna() & ~self._labelled
+        self._labelled |= chosen
         return store_labels(
             self._workspace.project.label_folder(self._config.name),
             self._sent_as[chosen],

@@ -2,53 +2,38 @@
 
 from __future__ import annotations
 
-from modelyard.adapters.local import LocalTarget
+from collections.abc import Iterator
+
+from modelyard.adapters.target import Target
 from modelyard.adapters.workspace import Workspace
 from modelyard.errors import EngineUnavailableError
 from modelyard.project import Project
 
 
 def resume_services(project: Project) -> list[str]:
-    """Start again the local services that `stop_services` stopped; return the models."""
-    target = _local(project)
-    return [model for model in target.models() if target.resume(model)]
+    """Start again what `stop_services` stopped, on the same addresses; return the models."""
+    return [m for target in _targets(project) for m in target.models() if target.resume(m)]
 
 
 def stop_services(project: Project) -> list[str]:
     """Leave no process and no container of any service; return the models that had one.
 
-    Local services are remembered, and `resume_services` brings them back on the same address.
-    Containers are removed: the next delivery or rollback puts them back.
+    What they served is remembered, and `resume_services` brings them back.
     """
-    target = _local(project)
-    stopped = [model for model in target.models() if _runs(target, model)]
-    for model in stopped:
-        target.stop(model)
-    return stopped + _remove_containers(project)
+    stopped = []
+    for target in _targets(project):
+        for model in target.models():
+            status = target.status(model)
+            if status is not None and status.replicas:
+                stopped.append(model)
+            target.stop(model)
+    return stopped
 
 
-def _local(project: Project) -> LocalTarget:
-    target = Workspace(project).target("local")
-    assert isinstance(target, LocalTarget)
-    return target
-
-
-def _runs(target: LocalTarget, model: str) -> bool:
-    return bool((status := target.status(model)) and status.replicas)
-
-
-def _remove_containers(project: Project) -> list[str]:
-    from modelyard.adapters.containers import MODEL_LABEL, PLATFORM_LABEL
-    from modelyard.adapters.engine import connect_engine
-    from modelyard.adapters.platform import platform_id
-
+def _targets(project: Project) -> Iterator[Target]:
+    workspace = Workspace(project)
+    yield workspace.target("local")
     try:
-        engine = connect_engine()
+        yield workspace.target("docker")
     except EngineUnavailableError:
-        return []  # no engine runs, so no container does
-    ours = f"{PLATFORM_LABEL}={platform_id(project)}"
-    containers = engine.containers.list(all=True, filters={"label": ours})
-    models = sorted({container.labels[MODEL_LABEL] for container in containers})
-    for model in models:
-        Workspace(project).target("docker").remove(model)
-    return models
+        return  # no engine runs, so no container does

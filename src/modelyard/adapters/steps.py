@@ -14,7 +14,7 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.context import FlowRunContext
+from prefect.context import FlowRunContext, get_run_context
 from prefect.exceptions import MissingContextError
 
 from modelyard.errors import TransientError
@@ -127,5 +127,12 @@ def _show_progress(news: StepNews) -> None:
 
 
 def publish_page(key: str, markdown: str, description: str) -> None:
-    """Leave a page in the Prefect UI; every version of a key is kept."""
+    """Leave a page in the Prefect UI; every version of a key is kept.
+
+    A task that is called on its own, outside of any run, leaves none.
+    """
+    try:
+        get_run_context()
+    except MissingContextError:
+        return
     create_markdown_artifact(markdown, key=key, description=description)

@@ -34,3 +34,15 @@ class Target(Protocol):
     def remove(self, model: str) -> None:
         """End a service and all that belongs to it; nothing happens where there is none."""
         ...
+
+    def models(self) -> tuple[str, ...]:
+        """Return the models that have a service here, running or stopped, sorted."""
+        ...
+
+    def stop(self, model: str) -> None:
+        """End a service's replicas and keep what it was, for `resume`; idempotent."""
+        ...
+
+    def resume(self, model: str) -> ServiceStatus | None:
+        """Start again what `stop` stopped; None where the model has no service."""
+        ...

@@ -85,7 +85,6 @@ class _Loop:
 
     def run(self) -> list[WindowRecord]:
         windows = self._replay.windows
-        labels_by: datetime | None = None
         with (
             Progress(
                 TextColumn("{task.description}"),
@@ -101,8 +100,7 @@ class _Loop:
             sent: Future[None] = sender.submit(self._replay.send, windows[0])
             for number, window in enumerate(windows):
                 sent.result()
-                self._replay.load_labels(labels_by, window.end)
-                labels_by = window.end
+                self._replay.load_labels(window.end)
                 if number + 1 < len(windows):
                     self._replay.flow_at_work(True)
                     sent = sender.submit(self._replay.send, windows[number + 1])

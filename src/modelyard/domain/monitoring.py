@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 
 from modelyard.domain.drift import DriftOutcome, DriftVerdict
@@ -43,6 +44,8 @@ class WindowRecord(Value):
     performance: PerformanceVerdict
     realized: float | None
     """The primary metric over all labelled rows of the window, whichever release answered them."""
+    measured_at: datetime | None = None
+    """When its rows and labels were about to be read: what came later is not in it."""
     report: str | None = None
     """Path of the drift report in the model's monitoring run."""
     told: bool = False

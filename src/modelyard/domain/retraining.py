@@ -116,6 +116,11 @@ class RetrainingDecision(Value):
     """When nothing of what holds it back now will hold it back any more, where that is known."""
     reasons: tuple[Reason, ...]
 
+    @property
+    def delivery_reason(self) -> str:
+        """What the delivery that comes of it is opened with: it leads back to this decision."""
+        return f"retrain: {self.cause} (decision {(self.key or '-')[:8]})"
+
 
 def decide_retraining(
     state: RetrainingState, policy: RetrainingPolicy, now: datetime

@@ -54,15 +54,25 @@ class Observations:
         self._engine = engine
 
     def record_window(
-        self, window_id: str, model: str, start: datetime, end: datetime, record: dict[str, Any]
+        self,
+        window_id: str,
+        model: str,
+        start: datetime,
+        end: datetime,
+        record: dict[str, Any],
+        *,
+        measured_at: datetime | None = None,
     ) -> None:
-        """Store what a window showed; measured again, it replaces its record, never doubles it."""
+        """Store what a window showed; measured again, it replaces its record, never doubles it.
+
+        `measured_at` is the moment before its rows and labels were read; empty means now.
+        """
         values = {
             "id": window_id,
             "model": model,
             "start": start,
             "end": end,
-            "measured_at": datetime.now(UTC),
+            "measured_at": measured_at or datetime.now(UTC),
             "record": record,
         }
         with self._engine.begin() as connection:
@@ -84,18 +94,27 @@ class Observations:
     def raise_incident(
         self, model: str, cause: str, details: dict[str, Any], at: datetime
     ) -> tuple[Incident, bool]:
-        """Open an incident, or update the one that is open; return it and whether it is new."""
+        """Open an incident, or update the one that is open; return it and whether it is new.
+
+        A window may be measured again after newer ones were: one that a resolved incident was
+        about opens no second one, and one that is older than the open incident's last leaves it.
+        """
+        same = (incidents.c.model == model) & (incidents.c.cause == cause)
         with self._engine.begin() as connection:
-            updated = connection.execute(
+            past = connection.execute(
+                sa.select(incidents)
+                .where(same, incidents.c.opened_at <= at, incidents.c.resolved_at > at)
+                .limit(1)
+            ).one_or_none()
+            if past is not None:
+                return Incident.model_validate(dict(past._mapping)), False
+            is_open = same & incidents.c.resolved_at.is_(None)
+            connection.execute(
                 incidents.update()
-                .where(
-                    incidents.c.model == model,
-                    incidents.c.cause == cause,
-                    incidents.c.resolved_at.is_(None),
-                )
+                .where(is_open, incidents.c.updated_at <= at)
                 .values(updated_at=at, details=details)
             )
-            new = updated.rowcount == 0
+            new = connection.execute(sa.select(incidents.c.id).where(is_open)).first() is None
             if new:
                 connection.execute(
                     incidents.insert().values(
@@ -110,7 +129,10 @@ class Observations:
         return next(i for i in self.incidents(model) if i.cause == cause), new
 
     def resolve_incident(self, model: str, cause: str, at: datetime) -> bool:
-        """Resolve the open incident of a cause; return whether there was one."""
+        """Resolve the open incident of a cause; return whether there was one.
+
+        A window that is older than the incident's last one says nothing about it.
+        """
         with self._engine.begin() as connection:
             resolved = connection.execute(
                 incidents.update()
@@ -118,6 +140,7 @@ class Observations:
                     incidents.c.model == model,
                     incidents.c.cause == cause,
                     incidents.c.resolved_at.is_(None),
+                    incidents.c.updated_at <= at,
                 )
                 .values(resolved_at=at)
             )

@@ -74,6 +74,8 @@ class DrainingServer(Server):
         """Begin to stop, with another grace period where one is given."""
         if grace_seconds is not None:
             self._grace_seconds = min(grace_seconds, self._grace_seconds)
+        if not self.should_exit:
+            self._announce_close()
         self.should_exit = True
         self._on_drain()
         if not self._lame_duck_seconds:
@@ -85,16 +87,18 @@ class DrainingServer(Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + self._grace_seconds
-        self.server_state.default_headers = [
-            *self.server_state.default_headers,
-            (b"connection", b"close"),
-        ]
         await asyncio.sleep(min(self._lame_duck_seconds, self._grace_seconds))
         self._stop_accepting()
         while self.server_state.connections and loop.time() < end:
             await asyncio.sleep(_POLL_SECONDS)
             end = min(end, loop.time() + self._grace_seconds)  # a later drain may shorten it
         await super().shutdown(sockets)
+
+    def _announce_close(self) -> None:
+        close = (b"connection", b"close")
+        self.config.encoded_headers = [*self.config.encoded_headers, close]
+        # the former becomes the latter once a second
+        self.server_state.default_headers = [*self.server_state.default_headers, close]
 
     def _stop_accepting(self) -> None:
         for server in getattr(self, "servers", ()):  # absent until startup

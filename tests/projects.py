@@ -1,0 +1,140 @@
+"""A small project in which the whole loop is quick: few rows, a linear model, one replica."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+from modelyard.adapters.local import LocalTarget
+from modelyard.adapters.workspace import Workspace
+from modelyard.project import Project
+
+MODEL = "rides"
+
+FIRST = datetime(2024, 1, 15, tzinfo=UTC)
+"""What came before this moment is history: 336 hourly rows."""
+SHIFT = datetime(2024, 1, 22, tzinfo=UTC)
+"""From here on twice as many rides are counted: the first release is wrong."""
+SECOND = datetime(2024, 1, 31, tzinfo=UTC)
+"""Enough of the shift is known to learn it."""
+
+_CONFIG = """\
+name: {model}
+task: regression
+data:
+  source: rides.csv
+  target: cnt
+  id: row_id
+  time: hour
+  features: {{numeric: [temp, wind], categorical: [season]}}
+training: {{{recipe}, window: 7d}}
+evaluation: {{primary_metric: mae, holdout: newest 3d, margin: 1%, slices: [season]}}
+service: {{target: local, replicas: {replicas}}}
+monitoring: {{window: 7d, min_rows: 100}}
+retraining: {{on: [performance], windows: 1 of 1, cooldown: 0d, min_new_labels: 24}}
+alerts: [{alerts}]
+"""
+
+
+def rides() -> pd.DataFrame:
+    """Return 31 days of hourly rides; from `SHIFT` on they double."""
+    rng = np.random.default_rng(7)
+    hours = pd.date_range("2024-01-01", SECOND.replace(tzinfo=None), freq="h", inclusive="left")
+    temp = rng.uniform(0, 30, len(hours)).round(2)
+    wind = rng.uniform(0, 10, len(hours)).round(2)
+    season = rng.choice(["dry", "wet"], len(hours))
+    demand = 20 + 3 * temp - wind + 5 * (season == "dry")
+    after = hours >= SHIFT.replace(tzinfo=None)
+    noise = rng.normal(0, 2, len(hours))
+    return pd.DataFrame(
+        {
+            "row_id": [f"r{number}" for number in range(len(hours))],
+            "hour": hours.strftime("%Y-%m-%dT%H:%M:%S"),
+            "temp": temp,
+            "wind": wind,
+            "season": season,
+            "cnt": (np.where(after, 2 * demand, demand) + noise).round(3),
+        }
+    )
+
+
+def write_config(
+    root: Path,
+    *,
+    recipe: str = "estimator: sklearn.linear_model.Ridge",
+    replicas: int = 1,
+    alerts: str = "",
+) -> None:
+    """Write the model's config; called again, it is changed."""
+    file = root / "configs" / "models" / f"{MODEL}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(_CONFIG.format(model=MODEL, recipe=recipe, replicas=replicas, alerts=alerts))
+
+
+def load_mlflow() -> None:
+    """Import MLflow, which warns of its own type hints while it is imported."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for module in ("mlflow.pyfunc", "mlflow.sklearn", "mlflow.types.responses"):
+            importlib.import_module(module)
+
+
+def make_project(root: Path, *, replicas: int = 1) -> Project:
+    """Write a project with its config and rows into a folder."""
+    write_config(root, replicas=replicas)
+    (root / "configs" / "platform.yaml").write_text("home: .modelyard\n")
+    rides().to_csv(root / "rides.csv", index=False)
+    return Project(root)
+
+
+def copy_project(template: Project, root: Path) -> Project:
+    """Copy a project with all that it has recorded; MLflow's files stay where they are."""
+    shutil.copytree(template.root, root, dirs_exist_ok=True)
+    return Project(root)
+
+
+@contextmanager
+def working_in(project: Project, patch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    """Let tasks find a project; at the end nothing of it runs any more."""
+    patch.setenv("MODELYARD_ROOT", str(project.root))
+    workspace = Workspace.find()
+    try:
+        yield workspace
+    finally:
+        local_target(workspace).remove(MODEL)
+        workspace.ledger.close()
+        assert not processes_of(project.root)
+
+
+def local_target(workspace: Workspace) -> LocalTarget:
+    target = workspace.target("local")
+    assert isinstance(target, LocalTarget)
+    return target
+
+
+def processes_of(root: Path) -> list[psutil.Process]:
+    """Return the serving processes, supervisors and replicas, whose arguments name a project."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = process.cmdline()
+        except (psutil.Error, OSError):  # it ended just now
+            continue
+        serves = any(word.startswith("modelyard.serving.") for word in words)
+        if serves and any(word.startswith(str(root)) for word in words):
+            found.append(process)
+    return found
+
+
+def replicas_of(root: Path) -> list[psutil.Process]:
+    return [p for p in processes_of(root) if "modelyard.serving.replica" in p.cmdline()]
