@@ -18,7 +18,9 @@ from tasks.monitoring import (
 
 
 @flow(name="monitor", flow_run_name="monitor {model}")
-def monitor_model(model: str, as_of: datetime | None = None) -> list[WindowRecord]:
+def monitor_model(
+    model: str, as_of: datetime | None = None, always_report: bool = False
+) -> list[WindowRecord]:
     """Measure every window that has ended since the last time, oldest first, and raise alarms.
 
     Windows whose labels came late are measured again. A run that was interrupted is made up for by
@@ -28,11 +30,13 @@ def monitor_model(model: str, as_of: datetime | None = None) -> list[WindowRecor
         model: Name of a model that has a release.
         as_of: The moment (UTC) that counts as now: windows and labels after it are not looked at;
             empty means now.
+        always_report: Draw the drift report of every window, not only of those where something is
+            newly wrong.
     """
     records = []
     for window in find_due_windows(model, as_of):
         measured = measure_window(model, window, as_of)
-        reported = record_window(model, report_window(model, measured, as_of))
+        reported = record_window(model, report_window(model, measured, as_of, always_report))
         records.append(record_window(model, raise_alarms(model, reported)))
     show_monitoring(model)
     return records

@@ -20,7 +20,7 @@ from modelyard.domain.gate import (
 )
 from modelyard.domain.metrics import get_metric, paired_difference
 from modelyard.domain.releases import Candidate, Delivery, Release, ReleaseState
-from modelyard.errors import InvalidInputError
+from modelyard.errors import DataError, InvalidInputError
 
 
 @step("Gate")
@@ -37,10 +37,12 @@ def gate_candidate(delivery: Delivery, candidate: Candidate, dry_run: bool = Fal
     config = workspace.project.model(delivery.model)
     try:
         comparison = compare(workspace, delivery, candidate, champion, config.evaluation.confidence)
+        gated = judge(delivery, candidate, champion, comparison, config.evaluation)
+    except DataError:  # the rows are gone or were changed: that says nothing about the challenger
+        raise
     except InvalidInputError as err:
         gated = _refused(str(err), champion)
     else:
-        gated = judge(delivery, candidate, champion, comparison, config.evaluation)
         _show(workspace, delivery, candidate, comparison, gated, config.evaluation)
     state, why = ReleaseState.KEPT_CHAMPION, "; ".join(gated.decision.reasons)
     if dry_run:

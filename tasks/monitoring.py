@@ -77,14 +77,21 @@ def measure_window(model: str, window: Window, as_of: datetime | None = None) ->
 
 
 @step("Report")
-def report_window(model: str, record: WindowRecord, as_of: datetime | None = None) -> WindowRecord:
-    """Render the drift report of a window in which something is wrong, and log it to MLflow.
+def report_window(
+    model: str, record: WindowRecord, as_of: datetime | None = None, always: bool = False
+) -> WindowRecord:
+    """Render the drift report of a window in which something is newly wrong; log it to MLflow.
 
-    Idempotent by the window; a quiet window gets none.
+    Windows of an incident that is open already get none: drawing costs seconds, and the report of
+    the first tells what the others would. `always` draws all the same. Idempotent by the window.
     """
-    if not record.causes or not record.rows:
-        return record
     workspace = Workspace.find()
+    known = {incident.cause for incident in workspace.ledger.incidents(model)}
+    former = _recorded(workspace, model, record.window.id)
+    if former is not None and former.report is not None:
+        return record.model_copy(update={"report": former.report})
+    if not record.rows or not (always or set(record.causes) - known):
+        return record
     release = workspace.ledger.release(model, record.release)
     logged = read_window(workspace, release, record.window, as_of or datetime.now(UTC))
     path = workspace.project.folder("reports", model) / f"{record.window.start:%Y%m%dT%H%M}.html"
@@ -139,9 +146,18 @@ def show_monitoring(model: str) -> None:
         records,
         workspace.ledger.incidents(model, open_only=False),
         figures,
-        workspace.tracking.run_page(workspace.tracking_page, run, records[-1].report or ""),
+        workspace.tracking.run_page(workspace.tracking_page, run, _newest_report(records)),
     )
     publish_page(artifact_key("monitoring", model), page, f"{len(records)} windows of {model}")
+
+
+def _newest_report(records: list[WindowRecord]) -> str:
+    return next((r.report for r in reversed(records) if r.report), "")
+
+
+def _recorded(workspace: Workspace, model: str, window_id: str) -> WindowRecord | None:
+    found = (w for w in workspace.ledger.windows(model, last=REOPENED) if w.id == window_id)
+    return next((WindowRecord.model_validate(w.record) for w in found), None)
 
 
 def _unfinished(old: RecordedWindow, *, late_labels: bool) -> bool:

@@ -62,7 +62,7 @@ def note_outcome(decision: RetrainingDecision, outcome: DeliveryOutcome) -> None
 
 
 def _link_ended(workspace: Workspace, model: str) -> None:
-    """Link the decisions whose run was killed between the end of its delivery and the note of it."""
+    """Link the decisions whose run was killed after its delivery ended and before it was noted."""
     ended = {
         release.delivery.reason: release.id
         for release in workspace.ledger.releases(model)

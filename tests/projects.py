@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import importlib
 import shutil
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
 
+from modelyard.adapters.labels import store_labels
 from modelyard.adapters.local import LocalTarget
 from modelyard.adapters.workspace import Workspace
+from modelyard.domain.gate import Gated
+from modelyard.domain.releases import Build, Candidate, Delivery, Registration
+from modelyard.domain.values import ServiceStatus
 from modelyard.project import Project
+from tasks.data import open_delivery
+from tasks.evaluation import gate_candidate
+from tasks.images import build_release
+from tasks.registration import promote_release, register_release
+from tasks.rollout import roll_out
+from tasks.training import train_candidate
 
 MODEL = "rides"
+WEEK = timedelta(days=7)
 
 FIRST = datetime(2024, 1, 15, tzinfo=UTC)
 """What came before this moment is history: 336 hourly rows."""
@@ -122,6 +137,48 @@ def local_target(workspace: Workspace) -> LocalTarget:
     return target
 
 
+@dataclass(frozen=True)
+class Built:
+    """What the tasks of a delivery gave, up to its bundle."""
+
+    delivery: Delivery
+    candidate: Candidate
+    gated: Gated
+    registration: Registration
+    build: Build
+
+
+def build(as_of: datetime = FIRST, reason: str = "test") -> Built:
+    """Call the tasks of a delivery one after another, up to the bundle."""
+    delivery = open_delivery.fn(MODEL, reason, as_of)
+    candidate = train_candidate.fn(delivery)
+    gated = gate_candidate.fn(delivery, candidate)
+    registration = register_release.fn(delivery, candidate, gated)
+    return Built(
+        delivery,
+        candidate,
+        gated,
+        registration,
+        build_release.fn(delivery, candidate, registration),
+    )
+
+
+def release(built: Built) -> ServiceStatus:
+    """Call the last tasks of a delivery: it serves and is champion."""
+    service = roll_out.fn(built.delivery, built.registration, built.build)
+    promote_release.fn(built.delivery, built.registration, built.build, built.gated, service)
+    return service
+
+
+def load_labels(workspace: Workspace, start: datetime, end: datetime) -> None:
+    """Load the true outcomes of the rides between two times, known at once."""
+    rows = rides()
+    times = pd.to_datetime(rows["hour"], utc=True)
+    chosen = (times >= start) & (times < end)
+    folder = workspace.project.label_folder(MODEL)
+    store_labels(folder, rows["row_id"][chosen], rows["cnt"][chosen], times[chosen])
+
+
 def processes_of(root: Path) -> list[psutil.Process]:
     """Return the serving processes, supervisors and replicas, whose arguments name a project."""
     found = []
@@ -138,3 +195,19 @@ def processes_of(root: Path) -> list[psutil.Process]:
 
 def replicas_of(root: Path) -> list[psutil.Process]:
     return [p for p in processes_of(root) if "modelyard.serving.replica" in p.cmdline()]
+
+
+def wait_for_events(server: str, ids: Iterable[str], count: int) -> list[dict[str, Any]]:
+    """Return the events that Prefect has under some ids, once there are so many.
+
+    The server stores what it took a few seconds later.
+    """
+    filters = {"filter": {"id": {"id": sorted(ids)}}, "limit": 50}
+    end = time.monotonic() + 60
+    while True:
+        answer = httpx.post(f"{server}/events/filter", json=filters).raise_for_status()
+        events = answer.json()["events"]
+        if len(events) >= count:
+            return events
+        assert time.monotonic() < end, f"Prefect has {len(events)} of {count} events"
+        time.sleep(0.25)

@@ -1,23 +1,266 @@
+"""Do the steps up to the bundle do their effect once, and nothing on bad input?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from modelyard.adapters.mlflow import DELIVERY_TAG
 from modelyard.adapters.workspace import Workspace
+from modelyard.domain.gate import GateVerdict
+from modelyard.domain.releases import ReleaseState
+from modelyard.errors import ConfigError, DataError
+from modelyard.serving.bundle import load_bundle
 from tasks.data import open_delivery
 from tasks.evaluation import gate_candidate
 from tasks.images import build_release
-from tasks.registration import promote_release, register_release
-from tasks.rollout import roll_out
+from tasks.registration import register_release
 from tasks.training import train_candidate
-from tests.projects import FIRST, MODEL
+from tests.projects import FIRST, MODEL, SECOND, build, write_config
 
-def test_chain(workspace: Workspace) -> None:
-    import time
-    t=time.time()
-    def lap(n):
-        nonlocal t
-        print(n, round(time.time()-t,2)); t=time.time()
-    d = open_delivery.fn(MODEL, "first", FIRST); lap("open")
-    c = train_candidate.fn(d); lap("train")
-    g = gate_candidate.fn(d, c); lap("gate"); print(g.decision.reasons)
-    r = register_release.fn(d, c, g); lap("reg")
-    b = build_release.fn(d, c, r); lap("build")
-    s = roll_out.fn(d, r, b); lap("roll")
-    promote_release.fn(d, r, b, g, s); lap("promote")
-    print(s)
+
+def break_csv(root: Path, column: str, value: str) -> None:
+    rows = pd.read_csv(root / "rides.csv", dtype=str)
+    rows.loc[5, column] = value
+    rows.to_csv(root / "rides.csv", index=False)
+
+
+def runs_of(workspace: Workspace, delivery_id: str) -> list[str]:
+    experiment = workspace.tracking.client.get_experiment_by_name(MODEL)
+    assert experiment is not None
+    query = f"tags.`{DELIVERY_TAG}` = '{delivery_id}'"
+    found = workspace.tracking.client.search_runs([experiment.experiment_id], filter_string=query)
+    return [run.info.run_id for run in found]
+
+
+def test_opening_a_delivery_splits_off_the_newest_rows_and_stores_both_parts(
+    workspace: Workspace,
+) -> None:
+    delivery = open_delivery.fn(MODEL, "test", FIRST)
+    assert delivery.training.span.end is not None
+    assert delivery.holdout.span.start is not None
+    assert delivery.training.span.end < delivery.holdout.span.start
+    assert delivery.holdout.span.end is not None
+    assert delivery.holdout.span.end < FIRST
+    assert (delivery.training.rows, delivery.holdout.rows) == (168, 72)
+    stored = {path.name for path in workspace.project.snapshot_folder().iterdir()}
+    assert stored == {delivery.training.path, delivery.holdout.path}
+
+
+def test_opening_again_goes_on_with_the_delivery_that_was_interrupted(workspace: Workspace) -> None:
+    first = open_delivery.fn(MODEL, "test", FIRST)
+    assert open_delivery.fn(MODEL, "again", FIRST) == first
+    assert len(workspace.ledger.releases(MODEL)) == 1
+
+
+@pytest.mark.parametrize("change", ["rows", "config"])
+def test_an_interrupted_delivery_of_other_rows_or_another_config_is_given_up(
+    workspace: Workspace, change: str
+) -> None:
+    first = open_delivery.fn(MODEL, "test", FIRST)
+    if change == "config":
+        write_config(workspace.project.root, recipe="estimator: sklearn.linear_model.Lasso")
+    second = open_delivery.fn(MODEL, "test", SECOND if change == "rows" else FIRST)
+    assert second.id != first.id
+    old, new = workspace.ledger.releases(MODEL)
+    assert (old.state, new.state) == (ReleaseState.ABORTED, ReleaseState.OPENED)
+    assert "config or rows changed" in old.events[-1].why
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "named"),
+    [
+        ("cnt", "many", "cnt"),
+        ("hour", "soon", "hour"),
+        ("row_id", "r1", "row_id"),
+        ("temp", "warm", "temp"),
+    ],
+)
+def test_a_bad_row_leaves_no_trace(
+    workspace: Workspace, column: str, value: str, named: str
+) -> None:
+    break_csv(workspace.project.root, column, value)
+    with pytest.raises(DataError, match=named):
+        open_delivery.fn(MODEL, "test", FIRST)
+    assert workspace.ledger.releases(MODEL) == ()
+    assert list(workspace.project.snapshot_folder().iterdir()) == []
+
+
+def test_an_unknown_model_is_refused_before_anything_is_read(workspace: Workspace) -> None:
+    with pytest.raises(ConfigError, match="rides"):
+        open_delivery.fn("ride", "test", FIRST)
+    assert workspace.ledger.models() == ()
+
+
+def test_a_candidate_is_trained_once_and_has_its_run_in_mlflow(workspace: Workspace) -> None:
+    delivery = open_delivery.fn(MODEL, "test", FIRST)
+    candidate = train_candidate.fn(delivery)
+    assert train_candidate.fn(delivery) == candidate
+    assert runs_of(workspace, delivery.id) == [candidate.mlflow_run_id]
+    run = workspace.tracking.client.get_run(candidate.mlflow_run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["estimator"] == "sklearn.linear_model.Ridge"
+    assert [data.dataset.name for data in run.inputs.dataset_inputs] == [
+        delivery.training.fingerprint[:12]
+    ]
+
+
+def test_what_an_interrupted_training_logged_is_replaced(workspace: Workspace) -> None:
+    delivery = open_delivery.fn(MODEL, "test", FIRST)
+    with pytest.raises(KeyboardInterrupt), workspace.tracking.training_run(delivery) as left:
+        raise KeyboardInterrupt
+    candidate = train_candidate.fn(delivery)
+    assert runs_of(workspace, delivery.id) == [candidate.mlflow_run_id]
+    assert candidate.mlflow_run_id != left.info.run_id
+
+
+def test_rows_that_were_changed_after_they_were_taken_are_not_trained_on(
+    workspace: Workspace,
+) -> None:
+    delivery = open_delivery.fn(MODEL, "test", FIRST)
+    path = workspace.project.snapshot_folder() / delivery.training.path
+    rows = pd.read_parquet(path)
+    rows.loc[0, "cnt"] += 1
+    rows.to_parquet(path, index=False)
+    with pytest.raises(DataError, match="was changed"):
+        train_candidate.fn(delivery)
+    assert workspace.ledger.release_by_id(delivery.id).state is ReleaseState.OPENED
+
+
+def test_the_gate_promotes_what_beats_the_naive_model_and_shows_why(workspace: Workspace) -> None:
+    delivery = open_delivery.fn(MODEL, "test", FIRST)
+    candidate = train_candidate.fn(delivery)
+    gated = gate_candidate.fn(delivery, candidate)
+    assert gated.promotes
+    assert gated.champion_id is None
+    assert {slice_.level for slice_ in gated.slices} == {"dry", "wet"}
+    assert gate_candidate.fn(delivery, candidate) == gated
+    tracking = workspace.tracking
+    logged = tracking.client.get_run(candidate.mlflow_run_id).data.metrics
+    assert logged["holdout_mae"] == pytest.approx(gated.metrics["mae"].value)
+    plots = tracking.client.list_artifacts(candidate.mlflow_run_id, "plots")
+    assert all(plot.path.endswith(".png") for plot in plots)
+    assert len(plots) >= 2
+    assert '"verdict": "promote"' in tracking.load_text(candidate.mlflow_run_id, "gate.json")
+
+
+def test_a_dry_run_measures_and_ends_there(workspace: Workspace) -> None:
+    delivery = open_delivery.fn(MODEL, "test", FIRST)
+    gated = gate_candidate.fn(delivery, train_candidate.fn(delivery), dry_run=True)
+    assert gated.promotes
+    assert workspace.ledger.release_by_id(delivery.id).state is ReleaseState.ABORTED
+    assert open_delivery.fn(MODEL, "test", FIRST).id != delivery.id
+
+
+ODD_MODELS = """
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
+
+
+class Constant(RegressorMixin, BaseEstimator):
+    def __init__(self, value=0.0):
+        self.value = value
+
+    def fit(self, rows, target):
+        self.is_fitted_ = True
+        return self
+
+    def predict(self, rows):
+        return np.full(len(rows), self.value)
+
+
+def build(contract, seed, value):
+    return Constant(float(value))
+"""
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "55.0"])
+def test_predictions_that_say_nothing_never_promote(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    root = workspace.project.root
+    (root / "odd_models.py").write_text(ODD_MODELS)
+    monkeypatch.syspath_prepend(str(root))
+    write_config(root, recipe=f"pipeline: odd_models:build, params: {{value: '{value}'}}")
+    delivery = open_delivery.fn(MODEL, "test", FIRST)
+    gated = gate_candidate.fn(delivery, train_candidate.fn(delivery))
+    assert gated.decision.verdict is not GateVerdict.PROMOTE
+    assert gated.decision.reasons
+    assert workspace.ledger.release_by_id(delivery.id).state is ReleaseState.KEPT_CHAMPION
+
+
+def test_holdout_rows_that_were_changed_are_an_error_and_not_a_verdict(
+    workspace: Workspace,
+) -> None:
+    delivery = open_delivery.fn(MODEL, "test", FIRST)
+    candidate = train_candidate.fn(delivery)
+    (workspace.project.snapshot_folder() / delivery.holdout.path).unlink()
+    with pytest.raises(DataError, match="missing"):
+        gate_candidate.fn(delivery, candidate)
+    assert workspace.ledger.release_by_id(delivery.id).state is ReleaseState.TRAINED
+
+
+def test_the_champion_once_more_is_kept(monitored: Workspace) -> None:
+    delivery = open_delivery.fn(MODEL, "again", FIRST)
+    gated = gate_candidate.fn(delivery, train_candidate.fn(delivery))
+    assert gated.decision.verdict is GateVerdict.KEEP
+    assert "once more" in gated.decision.reasons[0]
+    assert gated.champion_version == "1.0.0"
+    kept, champion = monitored.ledger.release_by_id(delivery.id), monitored.ledger.champion(MODEL)
+    assert (kept.state, kept.version) == (ReleaseState.KEPT_CHAMPION, None)
+    assert champion is not None
+    assert champion.version == "1.0.0"
+
+
+def test_a_registration_is_numbered_once_and_mirrored_to_mlflow(workspace: Workspace) -> None:
+    built = build()
+    registration = built.registration
+    assert (registration.version, registration.bump) == ("1.0.0", None)
+    assert register_release.fn(built.delivery, built.candidate, built.gated) == registration
+
+    client = workspace.tracking.client
+    (version,) = client.search_model_versions(f"name = '{MODEL}'")
+    assert version.tags[DELIVERY_TAG] == built.delivery.id
+    assert version.tags["semver"] == "1.0.0"
+    assert version.tags["data_fingerprint"] == built.delivery.training.fingerprint
+    assert version.description == registration.changelog
+    assert client.get_registered_model(MODEL).aliases == {
+        "challenger": int(registration.mlflow_version)
+    }
+    run = client.get_run(built.candidate.mlflow_run_id)
+    assert run.info.run_name == f"{MODEL} 1.0.0"
+    assert run.data.tags["mlflow.note.content"] == registration.changelog
+    assert workspace.tracking.load_text(run.info.run_id, "CHANGELOG.md") == registration.changelog
+
+
+def test_a_model_version_that_the_ledger_did_not_hear_of_is_taken_up(workspace: Workspace) -> None:
+    delivery = open_delivery.fn(MODEL, "test", FIRST)
+    candidate = train_candidate.fn(delivery)
+    gated = gate_candidate.fn(delivery, candidate)
+    made = workspace.tracking.register(
+        MODEL, candidate.mlflow_run_id, candidate.mlflow_model_uri, delivery.id, {}
+    )
+    assert register_release.fn(delivery, candidate, gated).mlflow_version == made
+    assert len(workspace.tracking.client.search_model_versions(f"name = '{MODEL}'")) == 1
+
+
+def test_a_bundle_is_built_once_and_predicts_what_it_recorded(workspace: Workspace) -> None:
+    built = build()
+    folder = workspace.project.home / built.build.bundle
+    assert load_bundle(folder, built.build.digest).check_golden() == 50
+    before = folder.stat().st_mtime_ns
+    assert build_release.fn(built.delivery, built.candidate, built.registration) == built.build
+    assert folder.stat().st_mtime_ns == before
+
+
+def test_a_bundle_of_a_build_that_was_interrupted_is_replaced(workspace: Workspace) -> None:
+    delivery = open_delivery.fn(MODEL, "test", FIRST)
+    candidate = train_candidate.fn(delivery)
+    registration = register_release.fn(delivery, candidate, gate_candidate.fn(delivery, candidate))
+    left = workspace.project.bundle_folder(MODEL, registration.version)
+    left.mkdir()
+    (left / "half").write_text("written")
+    made = build_release.fn(delivery, candidate, registration)
+    assert load_bundle(workspace.project.home / made.bundle, made.digest).check_golden() == 50

@@ -153,6 +153,8 @@ class Tracking:
                 model,
                 source=model_uri,
                 run_id=mlflow_run_id,
+                # a server refuses a source of this form without it, a database does not
+                model_id=model_uri.removeprefix("models:/"),
                 tags={DELIVERY_TAG: delivery_id, **tags},
             )
         return str(created.version)

@@ -256,7 +256,7 @@ def _write(
         "  false_alarms: 1 per 1000 windows",
         "",
         "retraining:",
-        "  on: [performance, drift]",
+        "  on: [performance]",
         _said("  windows: 1 of 1", "so many of the last windows alarmed"),
         _said(f"  cooldown: {format_duration(window)}", "shortest time between two"),
         f"  budget: 3 per {format_duration(7 * window)}",

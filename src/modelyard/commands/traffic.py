@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from modelyard.commands.delivery import AsJson, Model, Verbose
-from modelyard.commands.running import console, load_flow
+from modelyard.commands.running import as_utc, console, load_flow
 from modelyard.domain.values import ServiceStatus
 from modelyard.errors import DataError, ServiceUnavailableError
 from modelyard.project import Project
@@ -132,8 +132,8 @@ def replay(
         monitor=monitor,
         retrain=retrain,
         source=file,
-        start=_utc(start),
-        end=_utc(end),
+        start=as_utc(start),
+        end=as_utc(end),
         speed=speed,
         as_json=as_json,
     )
@@ -151,7 +151,3 @@ def _live(model: str) -> tuple[Workspace, Release, ServiceStatus]:
             f"{model} has no service. `modelyard deliver {model}` makes one."
         )
     return workspace, champion, status
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment is not None else None

@@ -1,0 +1,135 @@
+"""Is a window recorded once, an event sent under one id and a retraining started once, whatever
+is killed?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from modelyard.adapters.replay import Replay
+from modelyard.adapters.workspace import Workspace
+from modelyard.domain.monitoring import IncidentCause, WindowRecord
+from modelyard.domain.performance import PerformanceOutcome
+from modelyard.domain.releases import ReleaseState
+from modelyard.domain.retraining import RetrainingCause
+from modelyard.domain.windows import event_id
+from modelyard.project import Project
+from tests.interruptions import Kill, run_flow
+from tests.projects import (
+    FIRST,
+    MODEL,
+    SECOND,
+    WEEK,
+    build,
+    copy_project,
+    load_labels,
+    release,
+    replicas_of,
+    wait_for_events,
+    working_in,
+)
+
+pytestmark = pytest.mark.xdist_group("interruptions")
+
+AS_OF = FIRST + 2 * WEEK
+
+
+@pytest.fixture(scope="module")
+def labelled(empty: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A project whose release answered two weeks, the second one wrongly; all labels are known."""
+    project = copy_project(empty, tmp_path_factory.mktemp("labelled"))
+    with pytest.MonkeyPatch.context() as patch, working_in(project, patch) as workspace:
+        service = release(build())
+        champion = workspace.ledger.champion(MODEL)
+        assert champion is not None
+        replay = Replay(workspace, project.model(MODEL), champion, service.url, end=SECOND)
+        for window in replay.windows:
+            replay.send(window)
+        load_labels(workspace, FIRST, AS_OF)
+    return project
+
+
+@pytest.fixture
+def watched(
+    labelled: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Workspace]:
+    with working_in(copy_project(labelled, tmp_path), monkeypatch) as found:
+        yield found
+
+
+def monitor(workspace: Workspace, server: str, kill: Kill | None = None) -> int:
+    parameters = {"model": MODEL, "as_of": AS_OF}
+    flow = "flows.model_monitoring:monitor_model"
+    return run_flow(workspace.project.root, server, flow, parameters, kill=kill)
+
+
+def retrain(workspace: Workspace, server: str, kill: Kill | None = None) -> int:
+    parameters = {"model": MODEL, "as_of": SECOND, "cause": RetrainingCause.PERFORMANCE}
+    flow = "flows.model_retraining:retrain_model"
+    return run_flow(workspace.project.root, server, flow, parameters, kill=kill)
+
+
+def records(workspace: Workspace) -> list[WindowRecord]:
+    return [WindowRecord.model_validate(w.record) for w in workspace.ledger.windows(MODEL)]
+
+
+def test_monitoring_killed_at_every_step_records_a_window_and_its_event_once(
+    watched: Workspace, prefect_server: str
+) -> None:
+    kills = (
+        Kill("Find windows", "running"),
+        Kill("Measure window", "completed"),
+        Kill("Record window", "unrecorded"),
+        Kill("Record window", "recorded"),
+        # The first window is quiet; what follows is about the second, which alarms.
+        Kill("Alert", "completed", 2),
+        Kill("Report", "completed"),
+        Kill("Alert", "unrecorded"),
+        Kill("Alert", "completed"),
+        Kill("Record window", "unrecorded", 2),
+        Kill("Show", "running"),
+    )
+    for kill in kills:
+        assert monitor(watched, prefect_server, kill) == -9, str(kill)
+        assert len(records(watched)) <= 2, str(kill)
+    assert monitor(watched, prefect_server) == 0
+
+    quiet, shifted = records(watched)
+    assert (quiet.told, shifted.told) == (True, True)
+    assert quiet.performance.outcome is PerformanceOutcome.OK
+    assert shifted.causes == (IncidentCause.PERFORMANCE,)
+    (incident,) = watched.ledger.incidents(MODEL, open_only=False)
+    assert incident.details["window_id"] == shifted.window.id
+    ids = {str(event_id(shifted.window, cause.event)) for cause in IncidentCause}
+    (event,) = wait_for_events(prefect_server, ids, 1)
+    assert event["event"] == "modelyard.performance.degraded"
+
+
+def test_retraining_killed_at_every_step_retrains_once(
+    watched: Workspace, prefect_server: str
+) -> None:
+    assert monitor(watched, prefect_server) == 0
+    kills = (
+        Kill("Decide", "running"),
+        Kill("Decide", "unrecorded"),
+        Kill("Decide", "completed"),
+        Kill("Take rows", "completed"),
+        Kill("Roll out", "completed"),
+        Kill("Promote", "unrecorded"),
+        Kill("Note outcome", "running"),
+    )
+    for kill in kills:
+        assert retrain(watched, prefect_server, kill) == -9, str(kill)
+    for _ in range(2):
+        assert retrain(watched, prefect_server) == 0
+
+    champion = watched.ledger.champion(MODEL)
+    assert champion is not None
+    assert champion.version == "1.0.1"
+    states = [found.state for found in watched.ledger.releases(MODEL)]
+    assert states == [ReleaseState.RETIRED, ReleaseState.CHAMPION]
+    started = [d for d in watched.ledger.decisions(MODEL) if d.verdict == "retrain"]
+    assert [decision.release_id for decision in started] == [champion.id]
+    assert len(replicas_of(watched.project.root)) == 2

@@ -1,0 +1,107 @@
+"""Do the four flows do what they say, and leave pages that a person wants to look at?"""
+
+from __future__ import annotations
+
+import httpx
+import pandas as pd
+import pytest
+
+from flows.model_delivery import deliver_model
+from flows.model_monitoring import monitor_model
+from flows.model_retraining import retrain_model
+from flows.model_rollback import roll_back_model
+from modelyard.adapters.replay import Replay
+from modelyard.adapters.workspace import Workspace
+from modelyard.domain.gate import GateVerdict
+from modelyard.domain.monitoring import IncidentCause
+from modelyard.domain.releases import ReleaseState
+from modelyard.domain.retraining import RetrainingCause, RetrainingVerdict
+from modelyard.errors import DataError
+from tests.projects import FIRST, MODEL, SECOND, WEEK, load_labels, replicas_of
+
+pytestmark = pytest.mark.xdist_group("prefect")
+
+
+def pages(server: str) -> dict[str, str]:
+    """Return the newest page under each key."""
+    answer = httpx.post(f"{server}/artifacts/latest/filter", json={"limit": 200})
+    found = answer.raise_for_status().json()
+    return {page["key"]: page["data"] for page in found if page["type"] == "markdown"}
+
+
+def version_at(url: str) -> str:
+    return httpx.get(f"{url}/version").json()["release"]
+
+
+def test_the_loop_from_the_first_release_to_the_way_back(
+    workspace: Workspace, prefect_server: str
+) -> None:
+    """One story, since each chapter needs the one before."""
+    ledger, project = workspace.ledger, workspace.project
+
+    tried = deliver_model(MODEL, as_of=FIRST, dry_run=True)
+    assert (tried.gated.promotes, tried.version) == (True, None)
+    assert ledger.champion(MODEL) is None
+    assert replicas_of(project.root) == []
+
+    first = deliver_model(MODEL, reason="first", as_of=FIRST)
+    assert first.version == "1.0.0"
+    assert first.url is not None
+    assert version_at(first.url) == "1.0.0"
+    assert len(replicas_of(project.root)) == 2
+    assert "naive model" in pages(prefect_server)[f"gate-{MODEL}"]
+    assert first.url in pages(prefect_server)[f"release-{MODEL}"]
+
+    kept = deliver_model(MODEL, as_of=FIRST)
+    assert (kept.gated.decision.verdict, kept.version) == (GateVerdict.KEEP, None)
+    champion = ledger.champion(MODEL)
+    assert champion is not None
+    assert (champion.id, champion.version) == (first.delivery_id, "1.0.0")
+    assert len(workspace.tracking.client.search_model_versions(f"name = '{MODEL}'")) == 1
+
+    replay = Replay(workspace, project.model(MODEL), champion, first.url, end=SECOND)
+    for window in replay.windows:
+        replay.send(window)
+    load_labels(workspace, FIRST, FIRST + 2 * WEEK)
+    quiet, shifted = monitor_model(MODEL, as_of=FIRST + 2 * WEEK)
+    assert (quiet.causes, shifted.causes) == ((), (IncidentCause.PERFORMANCE,))
+    assert monitor_model(MODEL, as_of=FIRST + 2 * WEEK) == []
+    assert shifted.report is not None
+    report = workspace.tracking.load_text(workspace.tracking.monitoring_run(MODEL), shifted.report)
+    assert "<html" in report.lower()
+    assert "degraded" in pages(prefect_server)[f"monitoring-{MODEL}"]
+
+    decision = retrain_model(MODEL, cause=RetrainingCause.PERFORMANCE, as_of=SECOND)
+    assert decision.verdict is RetrainingVerdict.RETRAIN
+    assert version_at(first.url) == "1.0.1"
+    second = ledger.release(MODEL, "1.0.1")
+    assert second.delivery.reason.startswith("retrain: performance")
+    assert decision.key is not None
+    recorded = ledger.decision(decision.key)
+    assert recorded is not None
+    assert recorded.release_id == second.id
+    assert "performance" in pages(prefect_server)[f"retraining-{MODEL}"]
+    assert "1.0.1" in pages(prefect_server)[f"release-{MODEL}"]
+    again = retrain_model(MODEL, cause=RetrainingCause.PERFORMANCE, as_of=SECOND)
+    assert again.verdict is not RetrainingVerdict.RETRAIN
+
+    status = roll_back_model(MODEL, reason="to see it")
+    assert status.weights == {"1.0.0": 100}
+    assert version_at(first.url) == "1.0.0"
+    assert ledger.release(MODEL, "1.0.1").state is ReleaseState.ROLLED_BACK
+    assert len(replicas_of(project.root)) == 2
+
+
+def test_a_flow_on_bad_rows_fails_and_leaves_nothing_behind(
+    workspace: Workspace, prefect_server: str
+) -> None:
+    file = workspace.project.root / "rides.csv"
+    rows = pd.read_csv(file, dtype=str)
+    rows.loc[3, "cnt"] = "many"
+    rows.to_csv(file, index=False)
+    with pytest.raises(DataError, match="cnt"):
+        deliver_model(MODEL, as_of=FIRST)
+    assert workspace.ledger.releases(MODEL) == ()
+    assert list(workspace.project.snapshot_folder().iterdir()) == []
+    with workspace.ledger.lock(MODEL):
+        pass

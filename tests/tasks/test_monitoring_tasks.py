@@ -1,0 +1,109 @@
+"""Is every window measured until everybody was told, and again when labels come late?"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from modelyard.adapters.workspace import Workspace
+from modelyard.domain.drift import DriftOutcome
+from modelyard.domain.monitoring import WindowRecord
+from modelyard.domain.performance import PerformanceOutcome
+from modelyard.domain.quality import QualityOutcome
+from modelyard.domain.windows import Window
+from modelyard.errors import UnknownReleaseError
+from tasks.monitoring import find_due_windows, measure_window, record_window, show_monitoring
+from tests.projects import FIRST, MODEL, SECOND, WEEK, load_labels
+
+AS_OF = FIRST + 2 * WEEK
+
+
+def measure_all(*, told: bool = True) -> list[WindowRecord]:
+    """Measure and record what is due; a run that was killed has told nobody."""
+    measured = [measure_window.fn(MODEL, w, AS_OF) for w in find_due_windows.fn(MODEL, AS_OF)]
+    return [
+        record_window.fn(MODEL, record.model_copy(update={"told": told})) for record in measured
+    ]
+
+
+def starts(windows: tuple[Window, ...]) -> list[datetime]:
+    return [window.start for window in windows]
+
+
+def test_windows_are_due_when_they_ended_and_until_they_were_told_of(monitored: Workspace) -> None:
+    assert starts(find_due_windows.fn(MODEL, FIRST + WEEK / 2)) == []
+    assert starts(find_due_windows.fn(MODEL, FIRST + WEEK)) == [FIRST]
+    assert starts(find_due_windows.fn(MODEL, AS_OF)) == [FIRST, FIRST + WEEK]
+    measure_all(told=False)
+    assert starts(find_due_windows.fn(MODEL, AS_OF)) == [FIRST, FIRST + WEEK]
+    measure_all()
+    assert find_due_windows.fn(MODEL, AS_OF) == ()
+    assert len(monitored.ledger.windows(MODEL)) == 2
+
+
+def test_without_labels_nothing_is_said_of_performance(monitored: Workspace) -> None:
+    quiet, shifted = measure_all()
+    for record in (quiet, shifted):
+        assert record.performance.outcome is PerformanceOutcome.TOO_FEW_LABELS
+        assert (record.drift.outcome, record.quality.outcome) == (
+            DriftOutcome.STABLE,
+            QualityOutcome.OK,
+        )
+        assert record.served == {"1.0.0": 168}
+        assert record.realized is None
+
+
+def test_late_labels_open_their_windows_again(monitored: Workspace) -> None:
+    before = measure_all()
+    load_labels(monitored, FIRST, FIRST + 2 * WEEK)
+    quiet, shifted = measure_all()
+    assert [quiet.window, shifted.window] == [record.window for record in before]
+    assert quiet.performance.outcome is PerformanceOutcome.OK
+    assert shifted.performance.outcome is PerformanceOutcome.DEGRADED
+    assert shifted.realized is not None
+    assert quiet.realized is not None
+    assert shifted.realized > 5 * quiet.realized
+    assert find_due_windows.fn(MODEL, AS_OF) == ()
+    stored = monitored.ledger.windows(MODEL)
+    assert [WindowRecord.model_validate(w.record) for w in stored] == [quiet, shifted]
+
+
+def test_labels_that_come_while_a_window_is_measured_are_not_missed(monitored: Workspace) -> None:
+    window, _ = find_due_windows.fn(MODEL, AS_OF)
+    record = measure_window.fn(MODEL, window, AS_OF)
+    load_labels(monitored, FIRST, FIRST + WEEK)
+    record_window.fn(MODEL, record.model_copy(update={"told": True}))
+    assert starts(find_due_windows.fn(MODEL, FIRST + WEEK)) == [FIRST]
+
+
+def test_labels_from_after_the_moment_that_counts_as_now_are_not_known(
+    monitored: Workspace,
+) -> None:
+    load_labels(monitored, FIRST, FIRST + 2 * WEEK)
+    window = find_due_windows.fn(MODEL, AS_OF)[1]
+    half = measure_window.fn(MODEL, window, FIRST + 1.5 * WEEK)
+    assert half.performance.labels == 85  # the label of the last hour is known in that hour
+
+
+def test_a_model_without_a_release_is_not_monitored(workspace: Workspace) -> None:
+    with pytest.raises(UnknownReleaseError, match="Deliver it first"):
+        find_due_windows.fn(MODEL, SECOND)
+    assert workspace.ledger.windows(MODEL) == ()
+
+
+def test_the_monitoring_run_in_mlflow_is_made_once(monitored: Workspace) -> None:
+    show_monitoring.fn(MODEL)  # nothing was measured: nothing to show
+    load_labels(monitored, FIRST, FIRST + 2 * WEEK)
+    measure_all()
+    for _ in range(2):
+        show_monitoring.fn(MODEL)
+    client = monitored.tracking.client
+    experiment = client.get_experiment_by_name(MODEL)
+    assert experiment is not None
+    runs = client.search_runs(
+        [experiment.experiment_id], filter_string="tags.`modelyard.delivery` LIKE 'monitoring:%'"
+    )
+    assert len(runs) == 1
+    plots = client.list_artifacts(runs[0].info.run_id, "plots")
+    assert plots

@@ -1,0 +1,144 @@
+"""Does a rollout put exactly the right release in traffic, and leave the old one where it fails?"""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from modelyard.adapters.workspace import Workspace
+from modelyard.domain.releases import ReleaseState
+from modelyard.errors import ConflictError, RefusedError, RolloutError, UnknownReleaseError
+from tasks.data import open_delivery
+from tasks.registration import promote_release
+from tasks.rollout import choose_former_release, put_back, roll_out
+from tests.projects import (
+    FIRST,
+    MODEL,
+    SECOND,
+    build,
+    release,
+    replicas_of,
+)
+
+
+def version_at(url: str) -> str:
+    return httpx.get(f"{url}/version").json()["release"]
+
+
+def aliases(workspace: Workspace) -> dict[str, str]:
+    registered = workspace.tracking.client.get_registered_model(MODEL)
+    return {name: str(version) for name, version in registered.aliases.items()}
+
+
+def test_a_release_serves_and_is_champion_in_ledger_and_mlflow(workspace: Workspace) -> None:
+    built = build()
+    service = roll_out.fn(built.delivery, built.registration, built.build)
+    (replica,) = replicas_of(workspace.project.root)
+    assert roll_out.fn(built.delivery, built.registration, built.build) == service
+    assert replicas_of(workspace.project.root) == [replica]
+    assert version_at(service.url) == "1.0.0"
+    assert workspace.ledger.champion(MODEL) is None
+
+    for _ in range(2):
+        promote_release.fn(built.delivery, built.registration, built.build, built.gated, service)
+        champion = workspace.ledger.champion(MODEL)
+        assert champion is not None
+        assert champion.id == built.delivery.id
+        assert [event.state for event in champion.events].count(ReleaseState.CHAMPION) == 1
+        assert aliases(workspace) == {"champion": built.registration.mlflow_version}
+
+
+def test_a_changed_bundle_file_is_refused_and_the_first_rollout_leaves_no_process(
+    workspace: Workspace,
+) -> None:
+    built = build()
+    golden = workspace.project.home / built.build.bundle / "golden.json"
+    golden.write_text(golden.read_text().replace("1", "2", 1))
+    with pytest.raises(RolloutError, match="golden"):
+        roll_out.fn(built.delivery, built.registration, built.build)
+    assert workspace.ledger.release_by_id(built.delivery.id).state is ReleaseState.ABORTED
+    assert aliases(workspace) == {}
+    assert replicas_of(workspace.project.root) == []
+
+
+def test_releases_replace_each_other_and_come_back(monitored: Workspace) -> None:
+    """One story, since every swap starts processes: abort, replace, refuse, roll back."""
+    first = monitored.ledger.release(MODEL, "1.0.0")
+    service = put_back.fn(first, "after a restart")  # the champion again: nothing is recorded
+    assert monitored.ledger.release(MODEL, "1.0.0") == first
+
+    broken = build(SECOND)
+    (monitored.project.home / broken.build.bundle / "golden.json").unlink()
+    with pytest.raises(RolloutError):
+        roll_out.fn(broken.delivery, broken.registration, broken.build)
+    assert version_at(service.url) == "1.0.0"
+    assert len(replicas_of(monitored.project.root)) == 1
+    assert monitored.ledger.champion(MODEL) == first
+    assert aliases(monitored) == {"champion": "1"}
+    with pytest.raises(UnknownReleaseError, match="no former release"):
+        choose_former_release.fn(MODEL)
+    with pytest.raises(RefusedError, match=r"1\.0\.1 is aborted and never was champion"):
+        choose_former_release.fn(MODEL, "1.0.1")
+
+    second = build(SECOND)
+    assert second.registration.version == "1.0.2"
+    assert release(second).url == service.url
+    assert version_at(service.url) == "1.0.2"
+    assert aliases(monitored) == {"champion": second.registration.mlflow_version}
+    assert monitored.ledger.release(MODEL, "1.0.0").state is ReleaseState.RETIRED
+
+    back = put_back.fn(choose_former_release.fn(MODEL), "too slow")
+    assert back.weights == {"1.0.0": 100}
+    assert version_at(service.url) == "1.0.0"
+    assert aliases(monitored) == {"champion": "1"}
+    left = monitored.ledger.release(MODEL, "1.0.2")
+    assert (left.state, left.events[-1].why) == (ReleaseState.ROLLED_BACK, "roll back: too slow")
+    with pytest.raises(UnknownReleaseError, match="no former release"):
+        choose_former_release.fn(MODEL)  # what was rolled back comes back by name only
+    put_back.fn(choose_former_release.fn(MODEL, "1.0.2"), "it was not")
+    assert version_at(service.url) == "1.0.2"
+    assert len(replicas_of(monitored.project.root)) == 1
+
+
+def test_rolling_back_gives_an_interrupted_rollout_up_for_good(monitored: Workspace) -> None:
+    interrupted = build(SECOND)
+    service = roll_out.fn(interrupted.delivery, interrupted.registration, interrupted.build)
+    assert version_at(service.url) == "1.0.1"
+
+    put_back.fn(choose_former_release.fn(MODEL), "it was interrupted, and wrong")
+    assert version_at(service.url) == "1.0.0"
+    assert monitored.ledger.unfinished(MODEL) is None
+    assert monitored.ledger.release(MODEL, "1.0.1").state is ReleaseState.ABORTED
+    assert aliases(monitored) == {"champion": "1"}
+
+
+def test_a_release_that_was_compared_with_another_champion_is_not_promoted(
+    monitored: Workspace,
+) -> None:
+    late = build(SECOND)
+    service = roll_out.fn(late.delivery, late.registration, late.build)
+    unaware = late.gated.model_copy(update={"champion_id": None})
+    with pytest.raises(ConflictError, match="another champion"):
+        promote_release.fn(late.delivery, late.registration, late.build, unaware, service)
+    champion = monitored.ledger.champion(MODEL)
+    assert champion is not None
+    assert champion.version == "1.0.0"
+    assert aliases(monitored) == {"champion": "1"}
+
+
+def test_a_delivery_whose_rival_is_champion_no_more_is_opened_anew(workspace: Workspace) -> None:
+    ledger = workspace.ledger
+    late = build(FIRST)
+    ledger.record(late.delivery.id, ReleaseState.ROLLING_OUT, late.build, why="test")
+    rival = late.delivery.model_copy(update={"id": "rival"})
+    ledger.open_release(rival, why="test")
+    for state in (ReleaseState.TRAINED, ReleaseState.GATED, ReleaseState.REGISTERED):
+        ledger.record("rival", state, rival, why="test")
+    for state in (ReleaseState.BUILT, ReleaseState.ROLLING_OUT):
+        ledger.record("rival", state, rival, why="test")
+    ledger.promote("rival", expected=None, why="somebody else was faster")
+
+    assert open_delivery.fn(MODEL, "again", FIRST).id != late.delivery.id
+    given_up = ledger.release_by_id(late.delivery.id)
+    assert given_up.state is ReleaseState.ABORTED
+    assert "champion changed" in given_up.events[-1].why
