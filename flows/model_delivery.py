@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from prefect import flow
 
 from modelyard.adapters.workspace import hold_model
 from modelyard.domain.deliveries import DeliveryOutcome
+from modelyard.domain.values import Moment
 from tasks.data import open_delivery
 from tasks.evaluation import gate_candidate
 from tasks.images import build_release
@@ -20,7 +19,7 @@ from tasks.training import train_candidate
 def deliver_model(
     model: str,
     reason: str = "manual",
-    as_of: datetime | None = None,
+    as_of: Moment | None = None,
     dry_run: bool = False,
 ) -> DeliveryOutcome:
     """Bring a model's newest rows into production, if the gate finds them better.

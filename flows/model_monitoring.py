@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from prefect import flow
 
 from modelyard.domain.monitoring import WindowRecord
+from modelyard.domain.values import Moment
 from tasks.alerts import raise_alarms
 from tasks.monitoring import (
     find_due_windows,
@@ -19,7 +18,7 @@ from tasks.monitoring import (
 
 @flow(name="monitor", flow_run_name="monitor {model}")
 def monitor_model(
-    model: str, as_of: datetime | None = None, always_report: bool = False
+    model: str, as_of: Moment | None = None, always_report: bool = False
 ) -> list[WindowRecord]:
     """Measure every window that has ended since the last time, oldest first, and raise alarms.
 

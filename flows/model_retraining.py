@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from prefect import flow
 
 from flows.model_delivery import deliver_model
 from modelyard.domain.retraining import RetrainingCause, RetrainingDecision, RetrainingVerdict
+from modelyard.domain.values import Moment
 from tasks.retraining import decide_to_retrain, note_outcome
 
 
@@ -16,7 +15,7 @@ def retrain_model(
     model: str,
     cause: RetrainingCause = RetrainingCause.PERSON,
     window_id: str | None = None,
-    as_of: datetime | None = None,
+    as_of: Moment | None = None,
 ) -> RetrainingDecision:
     """Ask the controller whether to retrain, and deliver if it says so.
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from statistics import median
 
 from modelyard.adapters.evidently import render_drift_report
-from modelyard.adapters.inference_log import compact, first_event_time
+from modelyard.adapters.inference_log import compact, event_span
 from modelyard.adapters.labels import LABEL, labels_since
 from modelyard.adapters.monitoring_plots import monitoring_figures
 from modelyard.adapters.pages import artifact_key, monitoring_page
@@ -21,7 +21,7 @@ from modelyard.adapters.watching import (
 )
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.monitoring import WindowRecord
-from modelyard.domain.windows import Window, due_windows, window_of
+from modelyard.domain.windows import Window, due_windows, until_silence, window_of
 from modelyard.errors import UnknownReleaseError
 from modelyard.ledger import RecordedWindow
 
@@ -44,13 +44,16 @@ def find_due_windows(model: str, as_of: datetime | None = None) -> tuple[Window,
     log = workspace.project.log_folder(model)
     compact(log)
     measured = workspace.ledger.windows(model)
+    heard = event_span(log)
     new = due_windows(
         model,
         watermark=measured[-1].end if measured else None,
         as_of=as_of or datetime.now(UTC),
         length=config.monitoring.window,
-        first_event=None if measured else first_event_time(log),
+        first_event=heard[0] if heard else None,
     )
+    if heard is not None:
+        new = until_silence(new, heard[1])
     labels = workspace.project.label_folder(model)
     again = [
         window_of(model, old.start, old.end)

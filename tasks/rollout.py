@@ -97,6 +97,8 @@ def put_in_traffic(workspace: Workspace, model: str, version: str, build: Build)
         image=build.image,
         replicas=config.service.replicas,
     )
-    return workspace.target(config.service.target).sync(
+    status = workspace.target(config.service.target).sync(
         Service(model=model, port=config.service.port, fleets=(fleet,))
     )
+    workspace.leave_other_targets(model, config.service.target)
+    return status

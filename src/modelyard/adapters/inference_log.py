@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from modelyard.domain.values import as_utc
 from modelyard.serving.inference_log import SEGMENT_SUFFIX
 
 ID = "__id"
@@ -55,7 +56,7 @@ def read_predictions(folder: Path, start: datetime, end: datetime) -> pd.DataFra
     two replicas, counts once. A torn last line, which a crash can leave, was never answered and is
     left out.
     """
-    bounds = _utc(start), _utc(end)
+    bounds = as_utc(start), as_utc(end)
     stems = sorted({path.stem for path in folder.glob("*") if _is_segment(path)})
     tables = [_between(_read_segment(folder, stem), *bounds) for stem in stems]
     rows = _concatenate([table for table in tables if table.num_rows]).to_pandas()
@@ -66,11 +67,14 @@ def read_predictions(folder: Path, start: datetime, end: datetime) -> pd.DataFra
     return rows[[*_FIXED.names, *middle, *_LAST]]
 
 
-def first_event_time(folder: Path) -> datetime | None:
-    """Return the earliest event time in the log, UTC; None where it is empty."""
+def event_span(folder: Path) -> tuple[datetime, datetime] | None:
+    """Return the earliest and latest event time in the log, UTC; None where it is empty."""
     stems = sorted({path.stem for path in folder.glob("*") if _is_segment(path)})
-    earliest = [pc.min(_read_segment(folder, stem)[TIME]).as_py() for stem in stems]  # pyright: ignore[reportAttributeAccessIssue]
-    return min((time for time in earliest if time is not None), default=None)
+    times = [_read_segment(folder, stem, [TIME])[TIME] for stem in stems]
+    bounds = [pc.min_max(column).as_py() for column in times if len(column)]  # pyright: ignore[reportAttributeAccessIssue]
+    if not bounds:
+        return None
+    return min(b["min"] for b in bounds), max(b["max"] for b in bounds)
 
 
 def compact(folder: Path) -> list[Path]:
@@ -96,17 +100,18 @@ def compact(folder: Path) -> list[Path]:
     return made
 
 
-def _read_segment(folder: Path, stem: str) -> pa.Table:
-    """Return a segment's rows, also when it is compacted just now."""
+def _read_segment(folder: Path, stem: str, columns: list[str] | None = None) -> pa.Table:
+    """Return a segment's rows, also when it is compacted just now; all columns, or these."""
     parquet = folder / f"{stem}.parquet"
     try:
         if not parquet.exists():
             with (folder / f"{stem}{SEGMENT_SUFFIX}").open("rb") as file:
-                return _to_table(list(_records(file)))
+                table = _to_table(list(_records(file)))
+                return table.select(columns) if columns else table
     except FileNotFoundError:
         if not parquet.exists():
             return _FIXED.empty_table()  # it was empty, and is gone
-    return pq.ParquetFile(parquet).read()
+    return pq.ParquetFile(parquet).read(columns=columns)
 
 
 def _is_segment(path: Path) -> bool:
@@ -215,7 +220,3 @@ def _write_parquet(table: pa.Table, target: Path) -> None:
     with draft.open("rb") as file:
         os.fsync(file.fileno())
     draft.replace(target)
-
-
-def _utc(moment: datetime) -> datetime:
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

@@ -8,12 +8,15 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelyard.errors import EngineUnavailableError
 from modelyard.ledger import Ledger
 from modelyard.project import Project
 
 if TYPE_CHECKING:
     from modelyard.adapters.mlflow import Tracking
     from modelyard.adapters.target import Target
+
+TARGETS = ("local", "docker")
 
 
 class Workspace:
@@ -56,6 +59,18 @@ class Workspace:
         return LocalTarget(
             project.folder("run", "services"), project.log_folder, project.platform.gateway.host
         )
+
+    def leave_other_targets(self, model: str, chosen: str) -> None:
+        """End the services that a model has elsewhere: its config names another target now."""
+        for name in TARGETS:
+            if name == chosen:
+                continue
+            try:
+                target = self.target(name)
+            except EngineUnavailableError:
+                continue  # no engine runs, so no container does
+            if model in target.models():
+                target.remove(model)
 
     @property
     def tracking_page(self) -> str | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from modelyard.commands.running import as_utc, console, load_flow, shown_steps
+from modelyard.commands.running import console, load_flow, shown_steps
 from modelyard.domain.gate import GateVerdict
 
 Model = Annotated[str, typer.Argument(help="Name of a config under configs/models/.")]
@@ -47,7 +47,7 @@ def deliver(
     A delivery that was interrupted goes on where it was.
     """
     flow = load_flow("flows.model_delivery", "deliver_model", verbose=verbose)
-    outcome = _run(flow, model, reason=reason, as_of=as_utc(as_of), dry_run=dry_run)
+    outcome = _run(flow, model, reason=reason, as_of=as_of, dry_run=dry_run)
     if as_json:
         console.print_json(outcome.model_dump_json())
     else:
@@ -72,7 +72,7 @@ def monitor(
 ) -> None:
     """Measure the windows that have ended, and raise alarms."""
     flow = load_flow("flows.model_monitoring", "monitor_model", verbose=verbose)
-    records = _run(flow, model, as_of=as_utc(as_of), always_report=report)
+    records = _run(flow, model, as_of=as_of, always_report=report)
     if as_json:
         console.print_json(data=[record.model_dump(mode="json") for record in records])
         return
@@ -105,7 +105,7 @@ def retrain(
     from modelyard.domain.retraining import RetrainingVerdict
 
     flow = load_flow("flows.model_retraining", "retrain_model", verbose=verbose)
-    decision = _run(flow, model, cause=cause, as_of=as_utc(as_of))
+    decision = _run(flow, model, cause=cause, as_of=as_of)
     if as_json:
         console.print_json(decision.model_dump_json())
     else:

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -44,11 +43,6 @@ def load_flow(module: str, name: str, *, verbose: bool = False) -> Callable[...,
         sys.path.insert(0, str(project.root))
     with console.status("Loading Prefect …"):
         return getattr(importlib.import_module(module), name)
-
-
-def as_utc(moment: datetime | None) -> datetime | None:
-    """Return a moment that was typed without an offset as UTC."""
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
 class Steps:

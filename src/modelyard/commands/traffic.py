@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import track
 
 from modelyard.commands.delivery import AsJson, Model, Verbose
-from modelyard.commands.running import as_utc, console, load_flow
-from modelyard.domain.values import ServiceStatus
+from modelyard.commands.running import console, load_flow
+from modelyard.domain.values import ServiceStatus, as_utc
 from modelyard.errors import DataError, ServiceUnavailableError
 from modelyard.project import Project
 
@@ -132,8 +132,8 @@ def replay(
         monitor=monitor,
         retrain=retrain,
         source=file,
-        start=as_utc(start),
-        end=as_utc(end),
+        start=as_utc(start) if start else None,
+        end=as_utc(end) if end else None,
         speed=speed,
         as_json=as_json,
     )

@@ -56,8 +56,7 @@ def _first_release(facts: Facts) -> list[str]:
 
 def _changes(before: Facts, after: Facts) -> list[str]:
     lines = [
-        f"Recipe: {change}"
-        for change in recipe_changes(dict(before.recipe), dict(after.recipe))
+        f"Recipe: {change}" for change in recipe_changes(dict(before.recipe), dict(after.recipe))
     ]
     if before.training.fingerprint != after.training.fingerprint:
         lines.append(f"Data: trained on {_rows(after.training)}; was {_rows(before.training)}.")

@@ -101,9 +101,8 @@ def judge_rows(seen: int, left: int, least: int = 30) -> Rule:
 
 def judge_news(rows_are_new: bool, recipe_is_new: bool) -> Rule:
     """Refuse a challenger that is the champion once more."""
-    new = [
-        what for what, is_new in (("rows", rows_are_new), ("recipe", recipe_is_new)) if is_new
-    ]
+    facts = (("rows", rows_are_new), ("recipe", recipe_is_new))
+    new = [what for what, is_new in facts if is_new]
     return Rule(
         name="something new",
         verdict=GateVerdict.PROMOTE if new else GateVerdict.KEEP,

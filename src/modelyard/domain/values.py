@@ -5,10 +5,20 @@ All are frozen and JSON-shaped: they cross Prefect task boundaries and are store
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+
+def as_utc(moment: datetime) -> datetime:
+    """Return a moment in UTC; one without a zone is taken as UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(as_utc)]
+"""A time in UTC, however it was typed into a form."""
 
 
 class Value(BaseModel):

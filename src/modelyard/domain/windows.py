@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid5
 
-from modelyard.domain.values import Value
+from modelyard.domain.values import Value, as_utc
 from modelyard.errors import InvalidInputError
 
 ORIGIN = datetime(1970, 1, 5, tzinfo=UTC)
@@ -25,7 +25,7 @@ class Window(Value):
 
 def window_of(model: str, start: datetime, end: datetime) -> Window:
     """Return the window of one model between two times, with its id."""
-    start, end = _as_utc(start), _as_utc(end)
+    start, end = as_utc(start), as_utc(end)
     name = f"{model}|{start.isoformat()}|{end.isoformat()}"
     return Window(id=str(uuid5(_NAMESPACE, name)), start=start, end=end)
 
@@ -67,10 +67,10 @@ def due_windows(
     begin = watermark if watermark is not None else first_event
     if begin is None:
         return ()
-    start = _as_utc(begin)
+    start = as_utc(begin)
     if watermark is None:
         start = ORIGIN + length * ((start - ORIGIN) // length)
-    latest_end = _as_utc(as_of) - allowed_lateness
+    latest_end = as_utc(as_of) - allowed_lateness
     windows: list[Window] = []
     while limit is None or len(windows) < limit:
         end = ORIGIN + length * ((start - ORIGIN) // length + 1)
@@ -81,5 +81,11 @@ def due_windows(
     return tuple(windows)
 
 
-def _as_utc(time: datetime) -> datetime:
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+def until_silence(windows: tuple[Window, ...], last_event: datetime) -> tuple[Window, ...]:
+    """Return the windows up to the first one that begins after the last event.
+
+    Silence is one finding: after months of it, one run need not measure each empty window. The
+    watermark moves on by one, so that nothing is skipped when traffic comes back.
+    """
+    heard = sum(window.start <= last_event for window in windows)
+    return windows[: heard + 1]
