@@ -29,9 +29,12 @@ def load_flow(module: str, name: str, *, verbose: bool = False) -> Callable[...,
     The application's folders (`flows/`, `tasks/`) belong to the project and not to the installed
     package; Prefect reads its settings when it is imported, so they are set first.
     """
-    from modelyard.adapters.platform import prefect_environment
+    from modelyard.adapters.platform import platform_id, prefect_environment
+    from modelyard.adapters.processes import MARK_VARIABLE
 
     project = Project.find()
+    # What this process starts and, if killed, leaves behind is ended by `modelyard down`.
+    os.environ[MARK_VARIABLE] = platform_id(project)
     for variable, value in prefect_environment(project).items():
         if value:
             os.environ[variable] = value
