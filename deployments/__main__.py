@@ -17,8 +17,8 @@ from prefect.settings import get_current_settings
 from deployments.plan import plan
 from deployments.server import Server
 from deployments.specifications import automations_of, deployments_of
-from modelyard.adapters.deployments import Change
-from modelyard.adapters.platform import platform_id
+from modelyard.adapters.platform.deployments import Change
+from modelyard.adapters.platform.parts import platform_id
 from modelyard.errors import ModelYardError, ServiceUnavailableError
 from modelyard.project import Project
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deployments.specifications import AutomationSpec, DeploymentSpec
-from modelyard.adapters.deployments import Change
+from modelyard.adapters.platform.deployments import Change
 from modelyard.errors import ConflictError
 
 

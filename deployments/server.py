@@ -20,7 +20,7 @@ from prefect.workers.process import ProcessWorker
 
 from deployments.plan import Found, State
 from deployments.specifications import TAG, AutomationSpec, DeploymentSpec
-from modelyard.adapters.deployments import Change
+from modelyard.adapters.platform.deployments import Change
 
 PROJECT_LABEL = "modelyard.project"
 _PAGE = 200

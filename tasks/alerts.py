@@ -6,8 +6,8 @@ import logging
 from datetime import datetime
 
 from modelyard.adapters.notifications import send_alert
-from modelyard.adapters.prefect import emit_event
-from modelyard.adapters.steps import step
+from modelyard.adapters.prefect.events import emit_event
+from modelyard.adapters.prefect.steps import step
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.monitoring import IncidentCause, WindowRecord
 from modelyard.domain.windows import event_id

@@ -10,10 +10,10 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
-from modelyard.adapters.frames import infer_contract
-from modelyard.adapters.snapshots import store_snapshot
-from modelyard.adapters.sources import labelled, read_rows
-from modelyard.adapters.steps import step
+from modelyard.adapters.data.frames import infer_contract
+from modelyard.adapters.data.snapshots import store_snapshot
+from modelyard.adapters.data.sources import labelled, read_rows
+from modelyard.adapters.prefect.steps import step
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
 from modelyard.domain.holdout import split_newest

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from modelyard.adapters.judging import Comparison, Judged, compare, measure_slices
+from modelyard.adapters.learning.judging import Comparison, Judged, compare, measure_slices
 from modelyard.adapters.pages import artifact_key, gate_page
-from modelyard.adapters.plots import gate_figures
-from modelyard.adapters.steps import publish_page, step
+from modelyard.adapters.pictures.gate_plots import gate_figures
+from modelyard.adapters.prefect.steps import publish_page, step
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import Evaluation
 from modelyard.domain.gate import (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 
-from modelyard.adapters.sklearn import code_folder
-from modelyard.adapters.snapshots import load_snapshot
-from modelyard.adapters.steps import step
+from modelyard.adapters.data.snapshots import load_snapshot
+from modelyard.adapters.learning.pipelines import code_folder
+from modelyard.adapters.prefect.steps import step
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
 from modelyard.domain.releases import Build, Candidate, Delivery, Registration, ReleaseState
@@ -61,7 +61,7 @@ def _build(
 def _image(workspace: Workspace, config: ModelConfig, version: str, digest: str) -> str | None:
     if config.service.target != "docker":
         return None
-    from modelyard.adapters.images import build_image  # needs the Docker SDK and an engine
+    from modelyard.adapters.docker.images import build_image  # needs the Docker SDK and an engine
 
     project = workspace.project
     image = build_image(

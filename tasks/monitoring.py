@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from statistics import median
 
+from modelyard.adapters.data.inference_log import compact, event_span
+from modelyard.adapters.data.labels import LABEL, labels_since
 from modelyard.adapters.evidently import render_drift_report
-from modelyard.adapters.inference_log import compact, event_span
-from modelyard.adapters.labels import LABEL, labels_since
-from modelyard.adapters.monitoring_plots import monitoring_figures
 from modelyard.adapters.pages import artifact_key, monitoring_page
-from modelyard.adapters.steps import publish_page, step
+from modelyard.adapters.pictures.monitoring_plots import monitoring_figures
+from modelyard.adapters.prefect.steps import publish_page, step
 from modelyard.adapters.watching import (
     drawn_rows,
     judging_release,

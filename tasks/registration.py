@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from modelyard.adapters.pages import artifact_key, release_page
-from modelyard.adapters.steps import publish_page, step
+from modelyard.adapters.prefect.steps import publish_page, step
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.changelog import Facts, write_changelog
 from modelyard.domain.gate import Gated

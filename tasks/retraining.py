@@ -5,9 +5,9 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime
 
+from modelyard.adapters.data.sources import labelled, read_rows
 from modelyard.adapters.pages import artifact_key, decision_page
-from modelyard.adapters.sources import labelled, read_rows
-from modelyard.adapters.steps import publish_page, step
+from modelyard.adapters.prefect.steps import publish_page, step
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
 from modelyard.domain.deliveries import DeliveryOutcome

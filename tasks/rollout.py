@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelyard.adapters.steps import step
+from modelyard.adapters.prefect.steps import step
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.releases import Build, Delivery, Registration, Release, ReleaseState
 from modelyard.domain.values import Fleet, Service, ServiceStatus

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from modelyard.adapters.environment import (
+from modelyard.adapters.data.snapshots import load_snapshot
+from modelyard.adapters.learning.environment import (
     describe_environment,
     model_packages,
     serving_requirements,
 )
-from modelyard.adapters.outcomes import as_labels
-from modelyard.adapters.sklearn import build_pipeline, describe_recipe, fit_pipeline
-from modelyard.adapters.snapshots import load_snapshot
-from modelyard.adapters.steps import step
+from modelyard.adapters.learning.outcomes import as_labels
+from modelyard.adapters.learning.pipelines import build_pipeline, describe_recipe, fit_pipeline
+from modelyard.adapters.prefect.steps import step
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.releases import Candidate, Delivery, ReleaseState
 from modelyard.serving.model_file import save_model

@@ -10,8 +10,8 @@ import pandas as pd
 from docker import DockerClient
 from sklearn.linear_model import LinearRegression
 
-from modelyard.adapters.environment import serving_requirements
-from modelyard.adapters.images import build_image
+from modelyard.adapters.docker.images import build_image
+from modelyard.adapters.learning.environment import serving_requirements
 from modelyard.domain.values import Fleet, ImageRef, Service
 from modelyard.serving.bundle import write_bundle
 from modelyard.serving.model_file import save_model

@@ -88,7 +88,7 @@ def _run(root: str, server: str, flow: str, parameters: dict[str, Any], kill: Ki
 
 
 def _arm(kill: Kill) -> None:
-    from modelyard.adapters.steps import StepNews, listeners
+    from modelyard.adapters.prefect.steps import StepNews, listeners
 
     seen: dict[str, int] = {}
     at_work: list[bool] = [False]

@@ -19,7 +19,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from modelyard.adapters.labels import store_labels
+from modelyard.adapters.data.labels import store_labels
 from modelyard.adapters.local import LocalTarget
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.gate import Gated

@@ -58,14 +58,14 @@ def test_the_import_contracts_catch_what_breaks_them(checkout: Path) -> None:
         "src/modelyard/serving/server.py": "import mlflow",
         "src/modelyard/ledger/schema.py": "import prefect",
         "tasks/data.py": "import flows.model_delivery",
-        "src/modelyard/config.py": "import modelyard.adapters.files",
+        "src/modelyard/config/schema.py": "import modelyard.adapters.data.files",
     }
     for file, statement in breaches.items():
         path = checkout / file
         path.write_text(f"{path.read_text()}\n{statement}\n")
     done = contracts(checkout)
     assert done.returncode == 1
-    for package in ("pandas", "mlflow", "prefect", "flows.model_delivery", "adapters.files"):
+    for package in ("pandas", "mlflow", "prefect", "flows.model_delivery", "data.files"):
         assert package in done.stdout, done.stdout
     assert "0 kept" in done.stdout
 

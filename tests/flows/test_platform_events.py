@@ -8,7 +8,7 @@ import uuid
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from modelyard.adapters.prefect import emit_event
+from modelyard.adapters.prefect.events import emit_event
 from modelyard.errors import TransientError
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from docker import DockerClient
 
-from modelyard.adapters.engine import connect_engine, require_image
+from modelyard.adapters.docker.engine import connect_engine, require_image
 from modelyard.errors import EngineUnavailableError, RolloutError
 from tests.docker_releases import BASE_IMAGE, GATEWAY_IMAGE, Releases, build_releases
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
-from modelyard.adapters.engine import HARDENED, connect_engine, require_image
-from modelyard.adapters.images import BUNDLE_FOLDER, build_image
+from modelyard.adapters.docker.engine import HARDENED, connect_engine, require_image
+from modelyard.adapters.docker.images import BUNDLE_FOLDER, build_image
 from modelyard.domain.values import ImageRef
 from modelyard.errors import BundleError, EngineUnavailableError, RolloutError
 from modelyard.serving.bundle import bundle_digest

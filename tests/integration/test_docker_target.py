@@ -20,8 +20,8 @@ import pytest
 from docker import DockerClient
 from docker.models.containers import Container
 
-from modelyard.adapters.docker import DockerTarget
-from modelyard.adapters.inference_log import read_predictions
+from modelyard.adapters.data.inference_log import read_predictions
+from modelyard.adapters.docker.target import DockerTarget
 from modelyard.domain.values import ReplicaState, Service, ServiceStatus
 from modelyard.errors import RefusedError, RolloutError
 from tests.docker_releases import GATEWAY_IMAGE, Releases

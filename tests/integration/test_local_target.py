@@ -27,7 +27,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from modelyard.adapters.inference_log import compact, read_predictions
+from modelyard.adapters.data.inference_log import compact, read_predictions
 from modelyard.adapters.local import LocalTarget
 from modelyard.domain.values import Fleet, ReplicaState, Service, ServiceStatus
 from modelyard.errors import RefusedError, RolloutError

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from modelyard.adapters import platform
-from modelyard.adapters.platform import platform_id, read_platform
-from modelyard.adapters.prefect_api import PrefectApi
-from modelyard.adapters.processes import family, is_live, marked_processes, stop_processes
+from modelyard.adapters.platform import parts as platform
+from modelyard.adapters.platform.parts import platform_id, read_platform
+from modelyard.adapters.platform.prefect_api import PrefectApi
+from modelyard.adapters.platform.processes import family, is_live, marked_processes, stop_processes
 from modelyard.errors import ServiceUnavailableError
 from modelyard.project import Project
 from tests.integration.platform_project import make_project, write_model
@@ -152,10 +152,10 @@ def test_a_deployment_runs_in_the_project_and_only_for_its_model(
 def test_a_drift_event_starts_one_retraining_with_what_the_event_says(project: Project) -> None:
     emit = """
 import os, sys
-from modelyard.adapters.platform import prefect_environment
+from modelyard.adapters.platform.parts import prefect_environment
 from modelyard.project import Project
 os.environ.update(prefect_environment(Project.find()))
-from modelyard.adapters.prefect import emit_event
+from modelyard.adapters.prefect.events import emit_event
 at = "2026-03-01T00:00:00+00:00"
 for _ in range(2):
     emit_event("modelyard.drift.detected", "alpha", {"window_id": "w1", "as_of": at}, sys.argv[1])

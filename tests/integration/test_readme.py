@@ -25,8 +25,8 @@ import pytest
 from docker import DockerClient
 from typer.main import get_command
 
-from modelyard.adapters.platform import platform_id
-from modelyard.adapters.processes import marked_processes
+from modelyard.adapters.platform.parts import platform_id
+from modelyard.adapters.platform.processes import marked_processes
 from modelyard.cli import app
 from modelyard.ledger import Ledger
 from modelyard.project import Project

@@ -12,8 +12,8 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-from modelyard.adapters.frames import infer_contract
-from modelyard.adapters.sources import read_rows
+from modelyard.adapters.data.frames import infer_contract
+from modelyard.adapters.data.sources import read_rows
 from modelyard.commands.configs import register
 from modelyard.config import load_model_file
 from modelyard.domain.values import MLTask

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from modelyard.config_values import (
+from modelyard.config.values import (
     Budget,
     Duration,
     EnvStr,

@@ -34,9 +34,7 @@ def test_rows_of_one_moment_stay_together_even_beyond_the_share() -> None:
 
 def test_a_window_leaves_older_rows_out() -> None:
     times = days(*range(100))
-    training, holdout = split_newest(
-        times, 100, span=timedelta(days=10), window=timedelta(days=30)
-    )
+    training, holdout = split_newest(times, 100, span=timedelta(days=10), window=timedelta(days=30))
     assert holdout.sum() == 10
     assert training.sum() == 30
     assert times[training].min() == np.datetime64("1970-03-02")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.adapters.haproxy import RuntimeApi, Server, gateway_config, server_weights
+from modelyard.adapters.docker.haproxy import RuntimeApi, Server, gateway_config, server_weights
 from modelyard.errors import ServiceUnavailableError
 
 

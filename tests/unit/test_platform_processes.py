@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from modelyard.adapters.processes import (
+from modelyard.adapters.platform.processes import (
     MARK_VARIABLE,
     ProcessRecord,
     family,

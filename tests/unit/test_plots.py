@@ -9,13 +9,7 @@ import pytest
 from matplotlib import _pylab_helpers
 from matplotlib.figure import Figure
 
-from modelyard.adapters.monitoring_plots import (
-    WindowPoint,
-    drift_heat_map,
-    metric_over_windows,
-    replay_story,
-)
-from modelyard.adapters.plots import (
+from modelyard.adapters.pictures.gate_plots import (
     calibration_curves,
     confusion_matrix,
     gate_difference,
@@ -23,6 +17,12 @@ from modelyard.adapters.plots import (
     predicted_against_true,
     residuals_over_time,
     roc_curves,
+)
+from modelyard.adapters.pictures.monitoring_plots import (
+    WindowPoint,
+    drift_heat_map,
+    metric_over_windows,
+    replay_story,
 )
 from modelyard.domain.drift import DriftPolicy, judge_drift
 from modelyard.domain.metrics import METRICS, Interval

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from modelyard.adapters.inference_log import compact, read_predictions
+from modelyard.adapters.data.inference_log import compact, read_predictions
 from modelyard.serving.inference_log import InferenceLog, InferenceRecord
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import mean_absolute_error, r2_score
 
-from modelyard.adapters.frames import as_features, as_target, infer_contract
-from modelyard.adapters.sklearn import build_pipeline
-from modelyard.adapters.sources import read_rows
+from modelyard.adapters.data.frames import as_features, as_target, infer_contract
+from modelyard.adapters.data.sources import read_rows
+from modelyard.adapters.learning.pipelines import build_pipeline
 from modelyard.config import load_model_file
 from modelyard.domain.values import ColumnKind
 from modelyard.errors import DataError

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from modelyard.adapters.sources import labelled, read_rows
+from modelyard.adapters.data.sources import labelled, read_rows
 from modelyard.config import Data
 from modelyard.domain.values import MLTask
 from modelyard.errors import DataError

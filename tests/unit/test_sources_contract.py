@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from modelyard.adapters.frames import as_features, as_target, infer_contract
+from modelyard.adapters.data.frames import as_features, as_target, infer_contract
 from modelyard.config import ModelConfig
 from modelyard.domain.values import ColumnKind
 from modelyard.errors import DataError

@@ -19,7 +19,7 @@ from filelock import FileLock
 from pydantic import ValidationError
 
 from modelyard import errors
-from modelyard.adapters.processes import ProcessRecord, start_process, stop_processes
+from modelyard.adapters.platform.processes import ProcessRecord, start_process, stop_processes
 from modelyard.domain.values import Service, ServiceStatus
 from modelyard.errors import RefusedError, RolloutError, ServiceUnavailableError
 from modelyard.serving.supervisor import RECORD_FILE, SupervisorRecord

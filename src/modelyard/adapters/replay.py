@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from modelyard.adapters.client import ServiceClient
-from modelyard.adapters.labels import store_labels
-from modelyard.adapters.sources import matured_by, read_rows
+from modelyard.adapters.data.labels import store_labels
+from modelyard.adapters.data.sources import matured_by, read_rows
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
 from modelyard.domain.releases import Release

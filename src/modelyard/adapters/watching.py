@@ -8,11 +8,17 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
-from modelyard.adapters.inference_log import ID, PREDICTION, PROBABILITY, RELEASE, read_predictions
-from modelyard.adapters.labels import ID as LABEL_ID
-from modelyard.adapters.labels import LABEL, read_labels
-from modelyard.adapters.outcomes import Outcomes, as_truth, class_name
-from modelyard.adapters.snapshots import load_snapshot
+from modelyard.adapters.data.inference_log import (
+    ID,
+    PREDICTION,
+    PROBABILITY,
+    RELEASE,
+    read_predictions,
+)
+from modelyard.adapters.data.labels import ID as LABEL_ID
+from modelyard.adapters.data.labels import LABEL, read_labels
+from modelyard.adapters.data.snapshots import load_snapshot
+from modelyard.adapters.learning.outcomes import Outcomes, as_truth, class_name
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
 from modelyard.domain.drift import DriftPolicy, judge_drift

@@ -44,8 +44,8 @@ class Workspace:
         """Return the target that a config's `service.target` names."""
         project = self.project
         if name == "docker":
-            from modelyard.adapters.docker import DockerTarget
-            from modelyard.adapters.platform import platform_id
+            from modelyard.adapters.docker.target import DockerTarget
+            from modelyard.adapters.platform.parts import platform_id
 
             return DockerTarget(
                 run_folder=project.run_folder(),
@@ -75,7 +75,7 @@ class Workspace:
     @property
     def tracking_page(self) -> str | None:
         """Address of MLflow's pages; None where no server runs."""
-        from modelyard.adapters.platform import read_platform
+        from modelyard.adapters.platform.parts import read_platform
 
         mlflow = read_platform(self.project).get("mlflow")
         return mlflow.url if mlflow else None

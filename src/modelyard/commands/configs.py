@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from modelyard.config import ModelConfig, PlatformConfig, load_model_config
-from modelyard.config_file import shown
-from modelyard.config_values import format_duration
+from modelyard.config.file import shown
+from modelyard.config.values import format_duration
 from modelyard.domain.values import MLTask
 from modelyard.errors import InvalidInputError, ModelYardError
 from modelyard.project import PLATFORM_FILE, Project
@@ -57,7 +57,7 @@ def init(
     force: Annotated[bool, typer.Option(help="Write over a config that is there.")] = False,
 ) -> None:
     """Write a commented config for a data file. Nothing is written when the rows are bad."""
-    from modelyard.adapters.scaffold import draft_config
+    from modelyard.adapters.data.scaffold import draft_config
 
     project = Project.find()
     source = _source(file, project.root)
@@ -170,10 +170,10 @@ def _check(project: Project, folder: Path, name: str, with_data: bool) -> dict[s
 
 
 def _check_data(project: Project, config: ModelConfig) -> dict[str, Any]:
-    from modelyard.adapters.frames import as_features, as_target, infer_contract
-    from modelyard.adapters.sklearn import build_pipeline
-    from modelyard.adapters.sources import labelled, read_rows
-    from modelyard.config_file import closest
+    from modelyard.adapters.data.frames import as_features, as_target, infer_contract
+    from modelyard.adapters.data.sources import labelled, read_rows
+    from modelyard.adapters.learning.pipelines import build_pipeline
+    from modelyard.config.file import closest
     from modelyard.errors import DataError
 
     rows = read_rows(config.data, root=project.root, task=config.task)

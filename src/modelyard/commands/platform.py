@@ -12,9 +12,9 @@ from rich.markup import escape
 from rich.spinner import Spinner
 from rich.table import Table
 
-from modelyard.adapters import platform as local_platform
-from modelyard.adapters.deployments import Change, apply_deployments
-from modelyard.adapters.platform import Part
+from modelyard.adapters.platform import parts as local_platform
+from modelyard.adapters.platform.deployments import Change, apply_deployments
+from modelyard.adapters.platform.parts import Part
 from modelyard.commands.running import console
 from modelyard.project import Project
 
@@ -35,7 +35,7 @@ def up(as_json: AsJson = False) -> None:
 
     What runs already is left as it is. Services that `modelyard down` stopped come back.
     """
-    from modelyard.adapters.services import resume_services
+    from modelyard.adapters.platform.services import resume_services
 
     project = Project.find()
     with _Progress(hidden=as_json) as progress:
@@ -56,7 +56,7 @@ def up(as_json: AsJson = False) -> None:
 
 def down() -> None:
     """Stop the worker, the servers and every service; leave no process behind."""
-    from modelyard.adapters.services import stop_services
+    from modelyard.adapters.platform.services import stop_services
 
     project = Project.find()
     with _Progress() as progress:
@@ -103,7 +103,7 @@ def apply(
 
 def status(as_json: AsJson = False) -> None:
     """Show what runs, and of each model: champion, service, last window, incidents, next run."""
-    from modelyard.adapters.overview import overview
+    from modelyard.adapters.platform.overview import overview
 
     found = overview(Project.find())
     if as_json:
@@ -131,7 +131,7 @@ def status(as_json: AsJson = False) -> None:
 
 def doctor(as_json: AsJson = False) -> None:
     """Say what this machine has and lacks for ModelYard; ends with 1 if the loop cannot run."""
-    from modelyard.adapters.doctor import examine
+    from modelyard.adapters.platform.doctor import examine
 
     checks = examine(Project.find())
     able = all(check.ok for check in checks if check.required)
@@ -169,7 +169,7 @@ class _Progress:
             self._live.stop()
 
     def hear(self, part: str, state: str, seconds: float | None) -> None:
-        """Take what is true of a part now; see `modelyard.adapters.platform.Report`."""
+        """Take what is true of a part now; see `modelyard.adapters.platform.parts.Report`."""
         self._lines[part] = (state, seconds)
         if self._live:
             self._live.update(Group(*(self._line(name) for name in self._lines)))

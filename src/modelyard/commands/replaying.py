@@ -12,8 +12,8 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from modelyard.adapters.monitoring_plots import replay_story, window_points
-from modelyard.adapters.platform import read_platform
+from modelyard.adapters.pictures.monitoring_plots import replay_story, window_points
+from modelyard.adapters.platform.parts import read_platform
 from modelyard.adapters.replay import Replay, Traffic
 from modelyard.adapters.workspace import Workspace
 from modelyard.commands.running import console

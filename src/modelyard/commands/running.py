@@ -29,8 +29,8 @@ def load_flow(module: str, name: str, *, verbose: bool = False) -> Callable[...,
     The application's folders (`flows/`, `tasks/`) belong to the project and not to the installed
     package; Prefect reads its settings when it is imported, so they are set first.
     """
-    from modelyard.adapters.platform import platform_id, prefect_environment
-    from modelyard.adapters.processes import MARK_VARIABLE
+    from modelyard.adapters.platform.parts import platform_id, prefect_environment
+    from modelyard.adapters.platform.processes import MARK_VARIABLE
 
     project = Project.find()
     # What this process starts and, if killed, leaves behind is ended by `modelyard down`.
@@ -57,7 +57,7 @@ class Steps:
         self._lock = threading.Lock()
 
     def hear(self, news: Any) -> None:
-        """Take one piece of news from `modelyard.adapters.steps`."""
+        """Take one piece of news from `modelyard.adapters.prefect.steps`."""
         now = time.monotonic()
         with self._lock:
             if news.state == "running":
@@ -86,7 +86,7 @@ class Steps:
 @contextmanager
 def shown_steps() -> Iterator[None]:
     """Show the steps of the flows that run inside the block."""
-    from modelyard.adapters.steps import listeners
+    from modelyard.adapters.prefect.steps import listeners
 
     steps = Steps()
     listeners.append(steps.hear)

@@ -42,8 +42,8 @@ def predict(
 ) -> None:
     """Send a file's rows to the live service and write them back with its predictions."""
     from modelyard.adapters.client import ServiceClient
-    from modelyard.adapters.files import read_files
-    from modelyard.adapters.frames import as_features
+    from modelyard.adapters.data.files import read_files
+    from modelyard.adapters.data.frames import as_features
 
     workspace, champion, status = _live(model)
     contract = champion.delivery.contract
@@ -74,9 +74,9 @@ def labels(
     """Load true outcomes of rows that were predicted; loading a file again changes nothing."""
     import pandas as pd
 
-    from modelyard.adapters.files import read_files
-    from modelyard.adapters.labels import store_labels
-    from modelyard.adapters.times import parse_times
+    from modelyard.adapters.data.files import read_files
+    from modelyard.adapters.data.labels import store_labels
+    from modelyard.adapters.data.times import parse_times
 
     project = Project.find()
     config = project.model(model)

@@ -16,7 +16,7 @@ from pathlib import Path
 from docker import DockerClient
 from docker.errors import DockerException, ImageNotFound
 
-from modelyard.adapters.containers import (
+from modelyard.adapters.docker.containers import (
     DIGEST_LABEL,
     PORT_LABEL,
     ModelContainers,
@@ -24,19 +24,19 @@ from modelyard.adapters.containers import (
     last_words,
     models_with_containers,
 )
-from modelyard.adapters.engine import connect_engine, engine_errors
-from modelyard.adapters.fleets import (
+from modelyard.adapters.docker.engine import connect_engine, engine_errors
+from modelyard.adapters.docker.fleets import (
     gateway_servers,
     is_fit,
     match_replicas,
     replica_state,
     traffic_shares,
 )
-from modelyard.adapters.haproxy import (
+from modelyard.adapters.docker.haproxy import (
     RuntimeApi,
     ServerStats,
 )
-from modelyard.adapters.service_folder import ServiceFolder, models_with_folders
+from modelyard.adapters.docker.service_folder import ServiceFolder, models_with_folders
 from modelyard.domain.values import (
     Fleet,
     ReplicaStatus,

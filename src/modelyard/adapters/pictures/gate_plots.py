@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from modelyard.adapters.plot_style import (
+from modelyard.adapters.pictures.plot_style import (
     BLUE,
     GREEN,
     GREY,
@@ -27,7 +27,7 @@ from modelyard.domain.metrics import Interval, Metric, get_metric, paired_differ
 from modelyard.domain.values import Contract
 
 if TYPE_CHECKING:
-    from modelyard.adapters.judging import Comparison
+    from modelyard.adapters.learning.judging import Comparison
 
 _MAX_POINTS = 4_000  # more dots are one blot, and the file grows
 _MAX_CURVES = 6

@@ -21,9 +21,9 @@ from pydantic import (
     model_validator,
 )
 
-from modelyard.config_file import ContradictionError, closest, load_file, shown
-from modelyard.config_rules import contradictions
-from modelyard.config_values import (
+from modelyard.config.file import ContradictionError, closest, load_file, shown
+from modelyard.config.rules import contradictions
+from modelyard.config.values import (
     Budget,
     Duration,
     EnvStr,

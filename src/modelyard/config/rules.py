@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from modelyard.config_file import Problem, closest
+from modelyard.config.file import Problem, closest
 from modelyard.domain.metrics import metrics_for
 from modelyard.domain.values import MLTask
 
 if TYPE_CHECKING:
-    from modelyard.config import Data, Features, ModelConfig, Training
+    from modelyard.config.schema import Data, Features, ModelConfig, Training
 
 
 def contradictions(config: ModelConfig) -> Iterator[Problem]:

@@ -21,8 +21,8 @@ from docker.models.containers import Container
 from docker.models.networks import Network
 from docker.types import IPAMConfig, IPAMPool, LogConfig
 
-from modelyard.adapters.engine import HARDENED, REPLICA_USER, container_user, require_image
-from modelyard.adapters.haproxy import PORT, RuntimeApi
+from modelyard.adapters.docker.engine import HARDENED, REPLICA_USER, container_user, require_image
+from modelyard.adapters.docker.haproxy import PORT, RuntimeApi
 from modelyard.domain.values import Fleet
 from modelyard.errors import RolloutError, ServiceUnavailableError
 

@@ -14,7 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.dates import date2num
 from matplotlib.figure import Figure
 
-from modelyard.adapters.plot_style import (
+from modelyard.adapters.pictures.plot_style import (
     BLUE,
     GREY,
     INK,

@@ -24,16 +24,21 @@ from docker.models.images import Image
 from filelock import FileLock
 
 import modelyard
-from modelyard.adapters.containers import DIGEST_LABEL, LOG_FOLDER, MODEL_LABEL, VERSION_LABEL
-from modelyard.adapters.engine import (
+from modelyard.adapters.docker.containers import (
+    DIGEST_LABEL,
+    LOG_FOLDER,
+    MODEL_LABEL,
+    VERSION_LABEL,
+)
+from modelyard.adapters.docker.engine import (
     HARDENED,
     REPLICA_USER,
     connect_engine,
     engine_errors,
     require_image,
 )
-from modelyard.adapters.haproxy import PORT
-from modelyard.adapters.wheels import (
+from modelyard.adapters.docker.haproxy import PORT
+from modelyard.adapters.docker.wheels import (
     BasePython,
     fetch_packages,
     lock_requirements,

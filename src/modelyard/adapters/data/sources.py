@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from modelyard.adapters.files import is_file_source, line_of_record, read_files
-from modelyard.adapters.times import parse_times
+from modelyard.adapters.data.files import is_file_source, line_of_record, read_files
+from modelyard.adapters.data.times import parse_times
 from modelyard.config import Data
-from modelyard.config_file import closest
+from modelyard.config.file import closest
 from modelyard.domain.values import MLTask
 from modelyard.errors import DataError
 

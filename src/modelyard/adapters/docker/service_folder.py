@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from modelyard.adapters.haproxy import Server, gateway_config
+from modelyard.adapters.docker.haproxy import Server, gateway_config
 from modelyard.domain.values import Service
 from modelyard.errors import ConflictError
 

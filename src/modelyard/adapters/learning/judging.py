@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from modelyard.adapters.outcomes import Outcomes, as_labels, as_outcomes, as_truth
-from modelyard.adapters.sklearn import fit_baseline
-from modelyard.adapters.snapshots import load_snapshot, row_hashes
+from modelyard.adapters.data.snapshots import load_snapshot, row_hashes
+from modelyard.adapters.learning.outcomes import Outcomes, as_labels, as_outcomes, as_truth
+from modelyard.adapters.learning.pipelines import fit_baseline
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.gate import SliceMetric
 from modelyard.domain.metrics import Interval, Metric, metric_interval, metrics_for

@@ -21,9 +21,9 @@ from typing import Literal
 import httpx
 from filelock import FileLock, Timeout
 
-from modelyard.adapters.deployments import Change, apply_deployments
-from modelyard.adapters.prefect_api import PrefectApi
-from modelyard.adapters.processes import (
+from modelyard.adapters.platform.deployments import Change, apply_deployments
+from modelyard.adapters.platform.prefect_api import PrefectApi
+from modelyard.adapters.platform.processes import (
     MARK_VARIABLE,
     ProcessRecord,
     family,

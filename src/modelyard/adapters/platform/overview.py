@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from modelyard.adapters.platform import Part, answers, read_platform
-from modelyard.adapters.prefect_api import PrefectApi
+from modelyard.adapters.platform.parts import Part, answers, read_platform
+from modelyard.adapters.platform.prefect_api import PrefectApi
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.values import ReplicaState, ServiceStatus
 from modelyard.errors import ModelYardError

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from modelyard.adapters.frames import infer_contract
-from modelyard.adapters.sources import read_rows
-from modelyard.adapters.times import guess_time_formats
+from modelyard.adapters.data.frames import infer_contract
+from modelyard.adapters.data.sources import read_rows
+from modelyard.adapters.data.times import guess_time_formats
 from modelyard.config import Data, ModelConfig
-from modelyard.config_file import closest
-from modelyard.config_values import format_duration
+from modelyard.config.file import closest
+from modelyard.config.values import format_duration
 from modelyard.domain.values import ColumnKind, Contract, MLTask
 from modelyard.errors import DataError, InvalidInputError
 

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from modelyard.adapters.leaks import find_leaks
-from modelyard.adapters.sources import as_text, check_classes
-from modelyard.adapters.times import guess_time_formats, parse_times
+from modelyard.adapters.data.leaks import find_leaks
+from modelyard.adapters.data.sources import as_text, check_classes
+from modelyard.adapters.data.times import guess_time_formats, parse_times
 from modelyard.config import Data, ModelConfig
-from modelyard.config_file import closest
+from modelyard.config.file import closest
 from modelyard.domain.values import Column, ColumnKind, Contract
 from modelyard.errors import DataError
 

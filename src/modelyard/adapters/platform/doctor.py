@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from packaging.requirements import Requirement
 
-from modelyard.adapters.platform import HOST, read_platform
+from modelyard.adapters.platform.parts import HOST, read_platform
 from modelyard.domain.values import Value
 from modelyard.errors import ModelYardError
 from modelyard.project import Project
@@ -156,7 +156,7 @@ def _is_taken(port: int) -> bool:
 
 def _docker(project: Project) -> Iterator[Check]:
     """Look for an engine and its images; only models with `service.target: docker` need them."""
-    from modelyard.adapters.engine import connect_engine
+    from modelyard.adapters.docker.engine import connect_engine
 
     wanting = [n for n in project.model_names() if _is_on_docker(project, n)]
     try:

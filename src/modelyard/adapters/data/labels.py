@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from modelyard.adapters.outcomes import class_name
-from modelyard.adapters.snapshots import fingerprint_rows
+from modelyard.adapters.data.snapshots import fingerprint_rows
+from modelyard.adapters.learning.outcomes import class_name
 from modelyard.errors import DataError
 
 ID = "id"

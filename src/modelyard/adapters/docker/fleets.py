@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from modelyard.adapters.containers import Replica
-from modelyard.adapters.haproxy import PORT, Server, ServerStats, server_weights
+from modelyard.adapters.docker.containers import Replica
+from modelyard.adapters.docker.haproxy import PORT, Server, ServerStats, server_weights
 from modelyard.domain.values import Fleet, ReplicaState, Service
 
 

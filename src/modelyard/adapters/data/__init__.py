@@ -1,0 +1,1 @@
+"""Where rows, labels and predictions are, and what their columns mean."""

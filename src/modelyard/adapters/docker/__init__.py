@@ -1,0 +1,1 @@
+"""Serving by containers on one Docker engine: images, fleets and the gateway."""

@@ -1,0 +1,1 @@
+"""How a recipe is fitted, and how models are held against each other."""

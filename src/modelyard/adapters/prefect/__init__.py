@@ -1,0 +1,1 @@
+"""What ModelYard says to Prefect while a flow runs: steps, pages, events."""
