@@ -21,7 +21,7 @@ from modelyard.domain.retraining import (
     RetrainingVerdict,
     decide_retraining,
 )
-from modelyard.errors import UnknownReleaseError
+from modelyard.errors import ConflictError, UnknownReleaseError
 from modelyard.ledger import acting_person
 
 
@@ -111,9 +111,22 @@ def _state(
         # A retraining that was asked for twice, since it was interrupted, is one.
         retrainings=tuple({d.release_id: d.at for d in finished}.values()),
         new_labels=_new_labels(workspace, config, champion, now),
+        delivery_running=_delivery_running(workspace, config.name),
         kept_in_a_row=_kept_in_a_row(workspace.ledger.releases(config.name)),
         decided=frozenset(d.key for d in finished),
     )
+
+
+def _delivery_running(workspace: Workspace, model: str) -> str | None:
+    """Return the id of a delivery that somebody holds; an interrupted one is held by nobody."""
+    unfinished = workspace.ledger.unfinished(model)
+    if unfinished is None:
+        return None
+    try:
+        with workspace.ledger.lock(model):
+            return None
+    except ConflictError:
+        return unfinished.id
 
 
 def _records(workspace: Workspace, champion: Release) -> list[WindowRecord]:

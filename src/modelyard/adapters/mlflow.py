@@ -223,7 +223,9 @@ class Tracking:
         # A database alone has no default place for artifacts that a server would find again.
         location = self._project.folder("mlartifacts", model).as_uri() if local else None
         try:
-            return self.client.create_experiment(model, artifact_location=location)
+            # Without the tag the pages open in a view made for language models.
+            tags = {"mlflow.experimentKind": "custom_model_development"}
+            return self.client.create_experiment(model, artifact_location=location, tags=tags)
         except MlflowException as err:
             if err.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

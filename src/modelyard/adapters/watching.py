@@ -125,7 +125,9 @@ def measure(
             _answers(labelled, logged.contract).for_metric(metric),
             rows=int((logged.rows[RELEASE] == release.version).sum()),
             promised=gated.metrics[metric.name],
-            policy=PerformancePolicy(confidence=config.evaluation.confidence),
+            policy=PerformancePolicy(
+                min_labels=min(100, policy.min_rows), confidence=config.evaluation.confidence
+            ),
         ),
         realized=_realized(metric, everyone, logged.contract),
     )
