@@ -17,6 +17,9 @@ from modelyard.serving.bundle import bundle_digest
 from tests.docker_releases import BASE_IMAGE, Releases, write_release
 from tests.serving_bundles import falsify_golden
 
+# Images are built once, and the engine is not fought over.
+pytestmark = pytest.mark.xdist_group("docker")
+
 SECRET = "image-test-secret-5f1c"
 
 

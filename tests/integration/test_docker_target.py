@@ -26,6 +26,9 @@ from modelyard.domain.values import ReplicaState, Service, ServiceStatus
 from modelyard.errors import RefusedError, RolloutError
 from tests.docker_releases import GATEWAY_IMAGE, Releases
 
+# Images are built once, and the engine is not fought over.
+pytestmark = pytest.mark.xdist_group("docker")
+
 READY = ReplicaState.READY
 
 

@@ -5,6 +5,7 @@ Resolved and fetched by uv, which keeps what it fetched in its own cache.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def fetch_packages(lock: Path, python: BasePython, target: Path) -> None:
     _uv(
         "install",
         *("--requirements", str(lock), "--target", str(target)),
-        *("--require-hashes", "--no-deps", "--no-compile-bytecode", "--quiet"),
+        *("--require-hashes", "--no-deps", "--quiet"),
         python=python,
     )
     # A quarter of scientific packages is their own tests. Should one need them after all, the
@@ -63,6 +64,8 @@ def _uv(command: str, *words: str, python: BasePython, given: str = "") -> None:
         input=given,
         capture_output=True,
         text=True,
+        # The image compiles for its own Python; this one's bytecode would only make it larger.
+        env={**os.environ, "UV_COMPILE_BYTECODE": "0"},
     )
     if done.returncode != 0:
         raise RolloutError(
