@@ -22,6 +22,7 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 import mlflow
 import pandas as pd
 import skops.io
+from filelock import FileLock
 from matplotlib.figure import Figure
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -51,6 +52,9 @@ class Tracking:
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
         self.client = MlflowClient(self.uri, registry_uri=self.uri)
+        # The first user of a new database creates its tables; two at once would trip over it.
+        with FileLock(project.home / "mlflow.lock"):
+            self.client.search_experiments(max_results=1)
 
     @contextmanager
     def training_run(self, delivery: Delivery) -> Iterator[Run]:

@@ -88,6 +88,14 @@ class Replay:
             first_event=self.rows[self._time].min().to_pydatetime(),
         )
 
+    def fills(self, window: Window) -> bool:
+        """Return whether the rows reach over at least half of a window.
+
+        One that the replay cuts off earlier would be told from its volume that data were lost.
+        """
+        reach: pd.Timestamp = self.rows[self._time].max()
+        return reach - window.start >= (window.end - window.start) / 2
+
     def flow_at_work(self, working: bool) -> None:
         """Say whether a flow runs: while one does, rows trickle and do not stop."""
         if working:

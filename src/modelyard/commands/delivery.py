@@ -46,7 +46,7 @@ def deliver(
 
     A delivery that was interrupted goes on where it was.
     """
-    flow = load_flow("flows.model_delivery", "deliver_model", verbose=verbose)
+    flow = load_flow("flows.model_delivery", "deliver_model", model, verbose=verbose)
     outcome = _run(flow, model, reason=reason, as_of=as_of, dry_run=dry_run)
     if as_json:
         console.print_json(outcome.model_dump_json())
@@ -71,7 +71,7 @@ def monitor(
     verbose: Verbose = False,
 ) -> None:
     """Measure the windows that have ended, and raise alarms."""
-    flow = load_flow("flows.model_monitoring", "monitor_model", verbose=verbose)
+    flow = load_flow("flows.model_monitoring", "monitor_model", model, verbose=verbose)
     records = _run(flow, model, as_of=as_of, always_report=report)
     if as_json:
         console.print_json(data=[record.model_dump(mode="json") for record in records])
@@ -104,7 +104,7 @@ def retrain(
     """Ask the controller whether to retrain, and deliver if it says so; 3 where it does not."""
     from modelyard.domain.retraining import RetrainingVerdict
 
-    flow = load_flow("flows.model_retraining", "retrain_model", verbose=verbose)
+    flow = load_flow("flows.model_retraining", "retrain_model", model, verbose=verbose)
     decision = _run(flow, model, cause=cause, as_of=as_of)
     if as_json:
         console.print_json(decision.model_dump_json())
@@ -125,7 +125,7 @@ def roll_back(
     verbose: Verbose = False,
 ) -> None:
     """Put a former release back in traffic, from its stored files, without a rebuild."""
-    flow = load_flow("flows.model_rollback", "roll_back_model", verbose=verbose)
+    flow = load_flow("flows.model_rollback", "roll_back_model", model, verbose=verbose)
     status = _run(flow, model, to=to, reason=reason)
     if as_json:
         console.print_json(status.model_dump_json())

@@ -104,8 +104,9 @@ class _Loop:
                 if number + 1 < len(windows):
                     self._replay.flow_at_work(True)
                     sent = sender.submit(self._replay.send, windows[number + 1])
-                progress.update(bar, description=f"Window {window.start:%Y-%m-%d}: monitoring")
-                self._watch(window, lambda text: progress.update(bar, description=text))
+                if self._replay.fills(window):
+                    progress.update(bar, description=f"Window {window.start:%Y-%m-%d}: monitoring")
+                    self._watch(window, lambda text: progress.update(bar, description=text))
                 self._replay.flow_at_work(False)
                 progress.advance(bar)
         return self._records(windows)

@@ -23,7 +23,7 @@ _NO_TERMINAL_WIDTH = 120
 console = Console(width=None if sys.stdout.isatty() else _NO_TERMINAL_WIDTH)
 
 
-def load_flow(module: str, name: str, *, verbose: bool = False) -> Callable[..., Any]:
+def load_flow(module: str, name: str, model: str, *, verbose: bool = False) -> Callable[..., Any]:
     """Import one flow of the project around the working directory, set up to run in this process.
 
     The application's folders (`flows/`, `tasks/`) belong to the project and not to the installed
@@ -33,6 +33,7 @@ def load_flow(module: str, name: str, *, verbose: bool = False) -> Callable[...,
     from modelyard.adapters.platform.processes import MARK_VARIABLE
 
     project = Project.find()
+    project.model(model)  # a wrong name or config is said at once
     # What this process starts and, if killed, leaves behind is ended by `modelyard down`.
     os.environ[MARK_VARIABLE] = platform_id(project)
     for variable, value in prefect_environment(project).items():

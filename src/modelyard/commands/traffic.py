@@ -14,11 +14,12 @@ from rich.progress import track
 from modelyard.commands.delivery import AsJson, Model, Verbose
 from modelyard.commands.running import console, load_flow
 from modelyard.domain.values import ServiceStatus, as_utc
-from modelyard.errors import DataError, ServiceUnavailableError
+from modelyard.errors import DataError, UnknownReleaseError
 from modelyard.project import Project
 
 if TYPE_CHECKING:
     from modelyard.adapters.workspace import Workspace
+    from modelyard.config import Data, ModelConfig
     from modelyard.domain.releases import Release
 
 _FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]
@@ -44,17 +45,19 @@ def predict(
     from modelyard.adapters.client import ServiceClient
     from modelyard.adapters.data.files import read_files
     from modelyard.adapters.data.frames import as_features
+    from modelyard.adapters.data.sources import read_columns
 
     workspace, champion, status = _live(model)
     contract = champion.delivery.contract
-    missing = workspace.project.model(model).data.missing_values
-    raw, _ = read_files(str(file), Path.cwd(), missing)
-    named = [name for name in (contract.id, contract.time) if name in raw.columns]
-    rows = as_features(raw, contract).join(raw[named])
+    config = workspace.project.model(model)
+    typed = read_columns(_of_file(config, file), root=Path.cwd(), task=config.task)
+    named = [name for name in (contract.id, contract.time) if name in typed.columns]
+    rows = as_features(typed, contract).join(typed[named])
     answers: list[Any] = []
     with ServiceClient(status.url, contract) as client:
         for start in track(range(0, len(rows), 500), "Predicting", console=errors, transient=True):
             answers += client.predict(rows.iloc[start : start + 500]).predictions
+    raw, _ = read_files(str(file), Path.cwd(), ())  # the user's own cells, untouched
     raw.assign(prediction=answers).to_csv(output or sys.stdout, index=False)
     if output:
         console.print(f"{len(rows):,} predictions by release {champion.version} in {output}")
@@ -74,28 +77,41 @@ def labels(
     """Load true outcomes of rows that were predicted; loading a file again changes nothing."""
     import pandas as pd
 
-    from modelyard.adapters.data.files import read_files
+    from modelyard.adapters.data.inference_log import logged_ids
     from modelyard.adapters.data.labels import store_labels
+    from modelyard.adapters.data.sources import read_columns
     from modelyard.adapters.data.times import parse_times
+    from modelyard.adapters.learning.outcomes import class_name
 
     project = Project.find()
     config = project.model(model)
-    rows, _ = read_files(str(file), Path.cwd(), config.data.missing_values)
+    rows = read_columns(_of_file(config, file), root=Path.cwd(), task=config.task)
     key, target = id_column or config.data.id, label_column or config.data.target
     if key is None:
-        raise DataError(f"{model} has no data.id: name the column of row ids with --id.")
+        raise DataError(
+            f"{model} has no data.id, so its predictions are logged under the ids of their "
+            "requests. Name the column that holds those with --id, or set data.id and deliver."
+        )
     if time_column is None and config.data.label_time in rows.columns:
         time_column = config.data.label_time
     for name in filter(None, (key, target, time_column)):
         if name not in rows.columns:
             raise DataError(f"{file} has no column {name!r}; it has {', '.join(rows.columns)}.")
-    now = pd.Timestamp.now(tz="UTC").floor("s")
-    known = pd.Series(now, index=rows.index)
+    there = rows[rows[target].notna()]
+    known = pd.Series(pd.Timestamp.now(tz="UTC").floor("s"), index=there.index)
     if time_column is not None:
-        known = parse_times(rows[time_column], config.data.time_format)
-    outcomes = rows[target] if config.task.is_classification else pd.to_numeric(rows[target])
-    count = store_labels(project.label_folder(config.name), rows[key], outcomes, known)
-    console.print(f"{count:,} labels of {model} loaded; `modelyard monitor {model}` uses them.")
+        known = parse_times(there[time_column], config.data.time_format)
+    outcomes = there[target]
+    if not config.task.is_classification and not pd.api.types.is_numeric_dtype(outcomes):
+        raise DataError(f"{file}: column {target!r} holds texts, and {model} predicts numbers.")
+    count = store_labels(project.label_folder(config.name), there[key], outcomes, known)
+    matched = there[key].map(class_name).isin(logged_ids(project.log_folder(config.name))).sum()
+    console.print(
+        f"{count:,} labels of {model} loaded, {len(rows) - count:,} rows have none yet; "
+        f"{matched:,} belong to predictions that were made."
+    )
+    if count and not matched:
+        console.print(f"[yellow]None of the ids in {key!r} was ever sent with a prediction.[/]")
 
 
 def replay(
@@ -122,8 +138,8 @@ def replay(
     """
     from modelyard.commands.replaying import run_replay
 
-    monitor = load_flow("flows.model_monitoring", "monitor_model", verbose=verbose)
-    retrain = load_flow("flows.model_retraining", "retrain_model", verbose=verbose)
+    monitor = load_flow("flows.model_monitoring", "monitor_model", model, verbose=verbose)
+    retrain = load_flow("flows.model_retraining", "retrain_model", model, verbose=verbose)
     workspace, champion, status = _live(model)
     run_replay(
         workspace,
@@ -147,7 +163,10 @@ def _live(model: str) -> tuple[Workspace, Release, ServiceStatus]:
     champion = workspace.ledger.champion(config.name)
     status = workspace.target(config.service.target).status(config.name) if champion else None
     if champion is None or status is None:
-        raise ServiceUnavailableError(
-            f"{model} has no service. `modelyard deliver {model}` makes one."
-        )
+        raise UnknownReleaseError(f"{model} has no service. `modelyard deliver {model}` makes one.")
     return workspace, champion, status
+
+
+def _of_file(config: ModelConfig, file: Path) -> Data:
+    """Return what a config says of columns and cells, about another file."""
+    return config.data.model_copy(update={"source": str(file), "query": None})

@@ -77,6 +77,12 @@ def event_span(folder: Path) -> tuple[datetime, datetime] | None:
     return min(b["min"] for b in bounds), max(b["max"] for b in bounds)
 
 
+def logged_ids(folder: Path) -> set[str]:
+    """Return the id of every row that was ever predicted."""
+    stems = {path.stem for path in folder.glob("*") if _is_segment(path)}
+    return {i for stem in stems for i in _read_segment(folder, stem, [ID])[ID].to_pylist()}
+
+
 def compact(folder: Path) -> list[Path]:
     """Turn the segments that no live replica writes into Parquet and return the new files.
 

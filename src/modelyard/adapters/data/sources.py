@@ -76,6 +76,19 @@ def read_rows(
     return rows if until is None else _matured(rows, config, origin, until)
 
 
+def read_columns(config: Data, *, root: Path, task: MLTask | None = None) -> pd.DataFrame:
+    """Read a source's columns as `read_rows` does, in the source's order, and require none of them.
+
+    For rows that are to be predicted, or labels of such rows: what a cell means is the same as in
+    training. Raises DataError for what cannot be read, and for times that are none.
+    """
+    rows, origin = _load(config, root)
+    rows = _typed(rows.reset_index(drop=True), config, keep=_text_columns(config, task))
+    for name in {config.time, config.label_time} & set(rows.columns):
+        rows[name] = _times(rows[name], config, origin)
+    return rows
+
+
 def labelled(rows: pd.DataFrame, target: str) -> pd.DataFrame:
     """Return the rows whose outcome is known, numbered anew from 0."""
     return rows[rows[target].notna()].reset_index(drop=True)
