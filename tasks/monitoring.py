@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from statistics import median
 
 from modelyard.adapters.data.inference_log import compact, event_span
@@ -21,9 +21,12 @@ from modelyard.adapters.watching import (
 )
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.monitoring import WindowRecord
-from modelyard.domain.windows import Window, due_windows, until_silence, window_of
+from modelyard.domain.windows import Window, due_windows, plausible_span, until_silence, window_of
 from modelyard.errors import UnknownReleaseError
 from modelyard.ledger import RecordedWindow
+
+MOST_WINDOWS = 1000
+"""Most new windows of one run; the next run goes on from there."""
 
 REOPENED = 24
 """How many of the last windows are measured again when labels come late."""
@@ -44,13 +47,15 @@ def find_due_windows(model: str, as_of: datetime | None = None) -> tuple[Window,
     log = workspace.project.log_folder(model)
     compact(log)
     measured = workspace.ledger.windows(model)
-    heard = event_span(log)
+    now = as_of or datetime.now(UTC)
+    heard = _heard(workspace, model, now, config.monitoring.window)
     new = due_windows(
         model,
         watermark=measured[-1].end if measured else None,
-        as_of=as_of or datetime.now(UTC),
+        as_of=now,
         length=config.monitoring.window,
         first_event=heard[0] if heard else None,
+        limit=MOST_WINDOWS,
     )
     if heard is not None:
         new = until_silence(new, heard[1])
@@ -152,6 +157,18 @@ def show_monitoring(model: str) -> None:
         workspace.tracking.run_page(workspace.tracking_page, run, _newest_report(records)),
     )
     publish_page(artifact_key("monitoring", model), page, f"{len(records)} windows of {model}")
+
+
+def _heard(
+    workspace: Workspace, model: str, now: datetime, length: timedelta
+) -> tuple[datetime, datetime] | None:
+    """Return the span of logged event times that can be meant."""
+    span = event_span(workspace.project.log_folder(model))
+    begun = [release.delivery.training.span.start for release in workspace.ledger.releases(model)]
+    known = [start for start in begun if start is not None]
+    if span is None or not known:
+        return span
+    return plausible_span(*span, started=min(known), now=now, reach=length)
 
 
 def _newest_report(records: list[WindowRecord]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 
 from modelyard.domain.releases import Delivery, Release, ReleaseState, Snapshot
 from modelyard.domain.values import Contract, MLTask, Span
-from modelyard.errors import ConflictError, ModelYardError, UnknownReleaseError
+from modelyard.errors import ConfigError, ConflictError, ModelYardError, UnknownReleaseError
 from modelyard.ledger import Ledger
 
 CONTRACT = Contract(task=MLTask.REGRESSION, columns=(), target="y")
@@ -248,3 +249,50 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(tmp_path:
     with pytest.raises(ModelYardError, match="does not answer") as caught:
         Ledger.open(f"postgresql+psycopg://me:secret@/x?host={tmp_path}")
     assert "secret" not in str(caught.value)
+
+
+def test_a_password_among_the_arguments_of_the_url_is_not_shown_either(tmp_path: Path) -> None:
+    with pytest.raises(ModelYardError, match="does not answer") as caught:
+        Ledger.open(f"postgresql+psycopg:///x?host={tmp_path}&password=secret")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nosuch://me:secret@x",
+        "postgresql+nosuch://me:secret@x/y",
+        "not a url, secret",
+        "postgresql+psycopg://me:secret@x:port/y",
+    ],
+)
+def test_a_url_that_names_no_usable_database_is_a_config_error(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"ledger\.url in configs/platform\.yaml") as caught:
+        Ledger.open(url)
+    assert caught.value.exit_code == 2
+    assert "secret" not in str(caught.value)
+
+
+def test_a_ledger_file_of_random_bytes_asks_for_a_backup(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    path.write_bytes(random.Random(0).randbytes(8192))
+    with pytest.raises(ModelYardError, match=r"ledger\.db is damaged: .*from a backup"):
+        Ledger.open(f"sqlite:///{path}")
+
+
+def test_a_ledger_file_that_is_damaged_behind_its_first_page_asks_for_a_backup(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = Ledger.open(f"sqlite:///{path}")
+    ledger.raise_incident("m", "drift", {"n": 1}, NOW)
+    ledger.close()
+    whole = path.read_bytes()
+    page = int.from_bytes(whole[16:18], "big")
+    path.write_bytes(whole[:page] + random.Random(0).randbytes(len(whole) - page))
+    damaged = Ledger.open(f"sqlite:///{path}")
+    try:
+        with pytest.raises(ModelYardError, match=r"is damaged: .*from a backup"):
+            damaged.incidents("m")
+    finally:
+        damaged.close()

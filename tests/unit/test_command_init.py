@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -9,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from modelyard.adapters.data.frames import infer_contract
 from modelyard.adapters.data.sources import read_rows
+from modelyard.commands import delivery
 from modelyard.commands.configs import register
 from modelyard.config import load_model_file
 from modelyard.domain.values import MLTask
@@ -120,6 +121,67 @@ def test_init_writes_nothing_when_the_input_is_bad(
         run("init", *arguments)
     assert caught.value.exit_code == 2
     assert not list((project / "configs" / "models").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--target sold --time at --label-time at", "--label-time 'at': is --time already"),
+        ("--target at --time at", "--time 'at': is --target already"),
+        ("--target sold --id sold", "--id 'sold': is --target already"),
+        ("--target sold --time order_id --id order_id", "--time 'order_id': is --id already"),
+        ("--target sold --label-time at", "--label-time: needs --time"),
+        ("--target sold --time-format %Q", "time format '%Q': 'Q' is a bad directive"),
+        ("--target sold --time at --time-format %d/%d", "time format '%d/%d': redefinition"),
+        ("--target sold --time at --time-format %", "time format '%': stray %"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused_by_their_names(
+    project: Path, options: str, says: str
+) -> None:
+    sales(project)
+    with pytest.raises(InvalidInputError, match=re.escape(says)) as caught:
+        run("init", "sales.csv", *options.split())
+    assert caught.value.exit_code == 2
+    assert "pydantic" not in str(caught.value)
+    assert not list((project / "configs" / "models").iterdir())
+
+
+def test_init_does_not_take_the_label_time_for_the_event_time(project: Path) -> None:
+    frame = pd.read_csv(sales(project)).drop(columns="order_id")
+    frame.insert(0, "known_at", frame["at"])
+    frame.to_csv(project / "late.csv", index=False)
+    run("init", "late.csv", "--target", "sold", "--label-time", "known_at")
+    config = load_model_file(project / "configs" / "models" / "late.yaml")
+    assert (config.data.time, config.data.label_time) == ("at", "known_at")
+
+
+def test_an_empty_option_is_refused_by_its_name(project: Path) -> None:
+    sales(project)
+    with pytest.raises(InvalidInputError, match=r"^--target: "):
+        run("init", "sales.csv", "--target", "")
+
+
+@pytest.mark.parametrize("cell", [[1, 2], {"a": 1}, b"\xff\x00"], ids=["list", "dict", "bytes"])
+def test_init_names_a_parquet_column_that_holds_more_than_plain_cells(
+    project: Path, cell: object
+) -> None:
+    frame = pd.read_csv(sales(project)).assign(extra=pd.Series([cell] * N))
+    frame.to_parquet(project / "sales.parquet")
+    with pytest.raises(DataError, match=r"column 'extra' holds .* turn it into plain columns"):
+        run("init", "sales.parquet", "--target", "sold")
+
+
+@pytest.mark.parametrize("cause", ["foo", "drift"])
+def test_a_person_cannot_retrain_for_a_cause_that_only_monitoring_knows(
+    project: Path, cause: str
+) -> None:
+    app = typer.Typer()
+    delivery.register(app)
+    result = CliRunner().invoke(app, ["retrain", "sales", "--cause", cause])
+    assert result.exit_code == 2
+    assert "'person'" in result.output
+    assert "'schedule'" in result.output
 
 
 def test_a_date_that_can_be_read_in_two_ways_is_asked_about(project: Path) -> None:

@@ -5,7 +5,13 @@ from itertools import pairwise
 
 import pytest
 
-from modelyard.domain.windows import due_windows, event_id, window_of
+from modelyard.domain.windows import (
+    due_windows,
+    event_id,
+    plausible_span,
+    until_silence,
+    window_of,
+)
 from modelyard.errors import InvalidInputError
 
 DAY = timedelta(days=1)
@@ -90,3 +96,17 @@ def test_nothing_is_due_before_the_first_row() -> None:
 def test_a_length_of_nothing_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="positive length"):
         due(length=timedelta(0))
+
+
+def test_one_row_of_another_age_makes_no_window_due() -> None:
+    nonsense = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+    first, last = plausible_span(*nonsense, started=at(2), now=at(5), reach=DAY)
+
+    assert (first, last) == (at(1), at(6))
+    assert plausible_span(at(3), at(4), at(2), at(5), DAY) == (at(3), at(4))
+
+
+def test_silence_is_one_window_and_not_each_window_of_it() -> None:
+    heard = until_silence(due(as_of=at(30)), last_event=at(3, 12))
+
+    assert [window.start for window in heard] == [at(2), at(3), at(4)]

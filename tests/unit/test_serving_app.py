@@ -158,6 +158,20 @@ BAD = [
     (b'{"instances": [{"temp": 1, "season": "a", "hour": "noon"}]}', "hour", "expected a time"),
     (b'{"instances": [{"temp": 1, "season": "a", "hour": 5}]}', "hour", "expected a time"),
     (b'{"instances": [{"temp": 1, "season": "a", "row_id": {}}]}', "row_id", "expected text"),
+    (b'{"instances": [{"temp": 1, "season": "\xed\xa0\x80"}]}', None, "not JSON"),
+    (b'{"inputs": {"\xed\xa0\x80": [1, 2], "temp": [1]}}', None, "not JSON"),
+    (
+        b'{"dataframe_split": {"columns": ["\xed\xa0\x80", "\xed\xa0\x80"], "data": [[1, 2]]}}',
+        None,
+        "not JSON",
+    ),
+    (r'{"instances": [{"temp": 1, "season": "\ud800"}]}'.encode("utf-16"), None, "not JSON"),
+    (r'{"inputs": {"\uD800": 1, "temp": [1, 2]}}'.encode("utf-16-be"), None, "not JSON"),
+    (
+        b'{"dataframe_split": {"columns": ["temp", "temp"], "data": [[1, 2]]}}',
+        "temp",
+        "more than once",
+    ),
 ]
 
 
@@ -170,6 +184,8 @@ def test_a_bad_request_names_the_field_and_is_not_logged(
     error = answer.json()["error"]
     assert error["field"] == field
     assert message in error["message"]
+    assert answer.headers["X-ModelYard-Release"] == "1.0.0"
+    assert answer.headers["X-Request-Id"]
     assert logged(log) == []
 
 
@@ -178,11 +194,18 @@ def test_a_bad_request_names_the_field_and_is_not_logged(
     [
         (b"", None, "not CSV"),
         (b"temp,season\n", None, "no rows"),
-        (b"temp,season\n1,a,b,c\n", None, "more cells"),
-        (b"temp,season\n1,a\n2,b,c\n", None, "not CSV"),
+        (b"temp,season\n1,a,b,c\n", None, "row 0: expected 2 cells (temp, season), got 4"),
+        (b"temp,season\n1,a\n2,b,c\n", None, "row 1: expected 2 cells (temp, season), got 3"),
+        (b"temp,season,wind\n1,a,2\n2,b\n", None, "row 1: expected 3 cells"),
+        (b"temp,season,wind\n1\n", None, "got 1"),
+        (b"temp,temp,season\n1,2,a\n", "temp", "'temp' is there more than once"),
+        (b"note,note,temp,season\n1,2,3,a\n", "note", "'note' is there more than once"),
+        (b'temp,season\n1,"a\n', None, "not CSV"),
+        (b"temp,season\n1," + b"a" * 2**18, None, "not CSV"),
         (b"temp,season\n1,a\nwarm,b\n", "temp", "row 1: expected a number"),
         (b"temp,season\ninf,a\n", "temp", "expected a finite number"),
         (b"temp,season\n\xff,a\n", None, "not CSV"),
+        (b"temp,season\n1,\xed\xa0\x80\n", None, "not CSV"),
     ],
 )
 def test_a_bad_csv_names_the_field(
@@ -192,6 +215,81 @@ def test_a_bad_csv_names_the_field(
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["field"] == field
     assert message in answer.json()["error"]["message"]
+
+
+def test_csv_may_have_a_mark_quotes_and_blank_lines(client: Client, log: InferenceLog) -> None:
+    body = '\ufefftemp,season,note\r\n20,"a, ""b""\nc",\r\n\r\n,"",x\r\n'
+    answer = client.post("/invocations", content=body, headers={"Content-Type": "text/csv"})
+    assert answer.status_code == 200, answer.text
+    (record,) = logged(log)
+    assert record["rows"] == [[20.0, 'a, "b"\nc', None], [None, None, None]]
+
+
+OUT_OF_RANGE = [
+    "0001-01-01T00:00:00Z",
+    "0001-01-01T00:00:00+05:00",
+    "1899-12-31T23:59:59Z",
+    "1900-01-01T00:00:00+00:01",
+    "2025-05-02T12:00:01Z",
+    "9999-12-31T23:59:59Z",
+    "9999-12-31T23:59:59-05:00",
+]
+
+
+@pytest.mark.parametrize("value", OUT_OF_RANGE)
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_an_event_time_that_cannot_be_true_is_refused(
+    client: Client, log: InferenceLog, form: str, value: str
+) -> None:
+    if form == "json":
+        answer = client.post("/invocations", json={"instances": [ROW, ROW | {"hour": value}]})
+    else:
+        answer = client.post(
+            "/invocations",
+            content=f"temp,season,hour\n20,a,\n20,a,{value}\n",
+            headers={"Content-Type": "text/csv"},
+        )
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"] == {
+        "field": "hour",
+        "message": "Column 'hour', row 1: expected a time from 1900-01-01T00:00:00+00:00 to "
+        f"2025-05-02T12:00:00+00:00 (366 days from now), got {value!r}.",
+    }
+    assert logged(log) == []
+
+
+def test_the_first_and_the_last_event_time_are_taken(client: Client, log: InferenceLog) -> None:
+    times = ["1900-01-01", "2025-05-02T14:00:00+02:00"]
+    answer = client.post("/invocations", json={"instances": [ROW | {"hour": t} for t in times]})
+    assert answer.status_code == 200, answer.text
+    (record,) = logged(log)
+    assert record["times"] == ["1900-01-01T00:00:00+00:00", "2025-05-02T12:00:00+00:00"]
+
+
+def test_an_error_that_quotes_half_a_surrogate_pair_is_still_json(regression: Bundle) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    # no client can send this path, but a server may decode one to it
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "scheme": "http",
+        "server": ("replica", 80),
+        "path": "/\ud800",
+        "query_string": b"",
+        "headers": [],
+    }
+    asyncio.run(Replica(regression, None, replica="r1").app()(scope, receive, send))
+    start, body = sent
+    assert start["status"] == 404
+    assert (b"x-modelyard-release", b"1.0.0") in start["headers"]
+    assert "/\ud800" in json.loads(body["body"])["error"]["message"]
 
 
 def test_other_refusals_are_json_too(regression: Bundle) -> None:

@@ -287,3 +287,14 @@ def test_nullable_columns_of_parquet_become_plain_ones(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "rows.parquet")
     rows = read_rows(data("rows.parquet"), root=tmp_path)
     assert rows["x"].dtype == "float64"
+
+
+def test_a_time_format_with_an_unknown_directive_is_named(tmp_path: Path) -> None:
+    message = refusal(tmp_path, CSV, time="at", time_format="%Y-%Q")
+    assert "time format '%Y-%Q': 'Q' is a bad directive" in message
+
+
+def test_a_dictionary_of_texts_in_parquet_is_a_plain_column(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"kind": pd.Categorical(["a", "b"]), "y": [1, 2]})
+    frame.to_parquet(tmp_path / "rows.parquet")
+    assert read_rows(data("rows.parquet"), root=tmp_path)["kind"].tolist() == ["a", "b"]

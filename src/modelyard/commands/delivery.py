@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -96,7 +96,9 @@ def monitor(
 
 def retrain(
     model: Model,
-    cause: Annotated[str, typer.Option(help="person or schedule.")] = "person",
+    cause: Annotated[
+        Literal["person", "schedule"], typer.Option(help="Who asks; alarms ask by themselves.")
+    ] = "person",
     as_of: AsOf = None,
     as_json: AsJson = False,
     verbose: Verbose = False,

@@ -81,6 +81,18 @@ def due_windows(
     return tuple(windows)
 
 
+def plausible_span(
+    first: datetime, last: datetime, started: datetime, now: datetime, reach: timedelta
+) -> tuple[datetime, datetime]:
+    """Return the span of event times that monitoring goes by, without what cannot be meant.
+
+    One row with a time in year 1 would make hundreds of thousands of windows due. Nothing that was
+    predicted happened much before the oldest rows that any release was trained on (`started`),
+    and nothing after now; `reach` is how far beyond both is still believed.
+    """
+    return max(first, started - reach), min(last, now + reach)
+
+
 def until_silence(windows: tuple[Window, ...], last_event: datetime) -> tuple[Window, ...]:
     """Return the windows up to the first one that begins after the last event.
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError, OperationalError
 
-from modelyard.errors import ModelYardError
+from modelyard.errors import ConfigError, ModelYardError
+
+_BROKEN = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
 class _Utc(sa.TypeDecorator[datetime]):
@@ -105,23 +109,23 @@ windows = sa.Table(
 def connect(url: str) -> sa.Engine:
     """Connect, and create the tables that are missing.
 
-    Raises ModelYardError where the database does not answer.
+    Raises ConfigError where the URL names no database that can be used here, ModelYardError where
+    the database does not answer; a broken SQLite file is a ModelYardError now and later.
     """
-    arguments = {"timeout": 30} if url.startswith("sqlite") else {}
-    engine = sa.create_engine(url, connect_args=arguments, pool_pre_ping=True)
+    engine = _engine(url)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_immediate)
+        event.listen(engine, "handle_error", _explain_broken_file)
     try:
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":  # two first users would both create
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock_key("schema"))))
             metadata.create_all(connection)
     except OperationalError as err:
-        shown = engine.url.render_as_string(hide_password=True)
         raise ModelYardError(
-            f"The state database {shown} does not answer: {err.orig}. Start it, or mend "
-            "ledger.url in configs/platform.yaml."
+            f"The state database {_shown(engine.url)} does not answer: {err.orig}. Start it, or "
+            "mend ledger.url in configs/platform.yaml."
         ) from err
     return engine
 
@@ -129,6 +133,38 @@ def connect(url: str) -> sa.Engine:
 def lock_key(name: str) -> int:
     """Map a name to PostgreSQL's signed 64-bit space of advisory locks."""
     return int.from_bytes(hashlib.sha256(f"modelyard:{name}".encode()).digest()[:8], signed=True)
+
+
+def _engine(url: str) -> sa.Engine:
+    where = "ledger.url in configs/platform.yaml"
+    like = "postgresql+psycopg://user:password@host/database, or leave it out for a SQLite file"
+    try:
+        parsed = sa.make_url(url)
+    except (ArgumentError, ValueError):
+        # Neither the text nor the vendor's error is shown: a password may stand in them.
+        raise ConfigError(f"{where}: is no database URL; write one like {like}.") from None
+    arguments = {"timeout": 30} if parsed.get_backend_name() == "sqlite" else {}
+    try:
+        return sa.create_engine(parsed, connect_args=arguments, pool_pre_ping=True)
+    except (ArgumentError, ImportError) as err:
+        raise ConfigError(
+            f"{where}: no driver for {parsed.drivername}:// is installed; write a URL like {like}."
+        ) from err
+
+
+def _shown(url: sa.URL) -> str:
+    # A password may also stand among the driver's arguments, where SQLAlchemy does not hide it.
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+def _explain_broken_file(context: ExceptionContext) -> None:
+    """Give an operator words for what SQLite says of a damaged file, at any statement."""
+    code = getattr(context.original_exception, "sqlite_errorcode", 0)
+    if code & 0xFF in _BROKEN and context.engine is not None:
+        raise ModelYardError(
+            f"The state database {_shown(context.engine.url)} is damaged: "
+            f"{context.original_exception}. Restore it from a backup."
+        ) from context.original_exception
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -14,7 +14,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pandas as pd
@@ -35,6 +35,11 @@ from modelyard.serving.predictor import Prediction, prepare_features
 MAX_BODY_BYTES = 64 * 2**20
 RELEASE_HEADER = "X-ModelYard-Release"
 REQUEST_ID_HEADER = "X-Request-Id"
+
+# One absurd event time would stretch the time axis of monitoring over centuries. What was observed
+# is not older than the first records kept; what is forecast is at most a (leap) year ahead.
+EARLIEST_EVENT = datetime(1900, 1, 1, tzinfo=UTC)
+LATEST_EVENT_AHEAD = timedelta(days=366)
 
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _log = logging.getLogger(__name__)
@@ -195,8 +200,10 @@ class Replica:
     def _respond(
         self, content: Any, status: int = 200, headers: dict[str, str] | None = None
     ) -> Response:
+        # an error may quote what no encoding can carry, such as half a surrogate pair
+        ascii_only = status >= 400
         return Response(
-            json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=False),
+            json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=ascii_only),
             status,
             {RELEASE_HEADER: self._bundle.manifest.version, **(headers or {})},
             media_type="application/json",
@@ -242,12 +249,12 @@ def _times(frame: pd.DataFrame, contract: Contract, at: datetime) -> list[str]:
     """Return one event time a row as ISO 8601 in UTC: the caller's, or when the request came."""
     given = _column(frame, contract.time)
     return [
-        at.isoformat() if _missing(value) else _time(value, row, contract.time)
+        at.isoformat() if _missing(value) else _time(value, row, contract.time, at)
         for row, value in enumerate(given)
     ]
 
 
-def _time(value: Any, row: int, field: str | None) -> str:
+def _time(value: Any, row: int, field: str | None, at: datetime) -> str:
     try:
         moment = datetime.fromisoformat(value)
     except (TypeError, ValueError) as err:
@@ -256,7 +263,17 @@ def _time(value: Any, row: int, field: str | None) -> str:
             f"or null, got {value!r}.",
             field,
         ) from err
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    latest = at + LATEST_EVENT_AHEAD
+    # compared before it is converted: the calendar's first and last hours overflow in UTC
+    if not EARLIEST_EVENT <= moment <= latest:
+        raise RequestError(
+            f"Column {field!r}, row {row}: expected a time from {EARLIEST_EVENT.isoformat()} to "
+            f"{latest.isoformat()} ({LATEST_EVENT_AHEAD.days} days from now), got {value!r}.",
+            field,
+        )
+    return moment.astimezone(UTC).isoformat()
 
 
 def _column(frame: pd.DataFrame, name: str | None) -> list[Any]:

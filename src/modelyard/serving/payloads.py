@@ -6,8 +6,10 @@ or text/csv with a header line. Nothing is coerced here but CSV's numbers, which
 
 from __future__ import annotations
 
+import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -23,8 +25,10 @@ def parse_json(body: bytes, contract: Contract) -> pd.DataFrame:
     Raises RequestError that names the part of the body that cannot be read.
     """
     try:
-        payload = json.loads(body, parse_constant=_refuse_constant)
-        if rb"\ud" in body.lower():  # half a surrogate pair is legal JSON, but no text
+        # json.loads alone would let bytes through that are no text: raw surrogates
+        text = body.decode(json.detect_encoding(body))
+        payload = json.loads(text, parse_constant=_refuse_constant)
+        if r"\ud" in text.lower():  # half a surrogate pair is legal JSON, but no text
             json.dumps(payload, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as err:
         raise RequestError(f"The body is not JSON: {err}.") from err
@@ -42,15 +46,28 @@ def parse_json(body: bytes, contract: Contract) -> pd.DataFrame:
 def parse_csv(body: bytes, contract: Contract) -> pd.DataFrame:
     """Return the rows of a CSV body with a header line; an empty cell is a missing value.
 
-    Raises RequestError for what is not CSV, and for text in a numeric column.
+    Raises RequestError for what is not CSV in UTF-8 (or has a cell above the csv module's 128 KiB),
+    a repeated column name, a row with more or fewer cells than names, and text in a numeric column.
     """
     try:
-        # the numbers are parsed below: pandas alone would turn a column of codes into floats
-        frame = pd.read_csv(io.BytesIO(body), dtype=str, keep_default_na=False, na_values=[""])
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as err:
+        # not pandas.read_csv: it renames repeated columns and fills up short rows without a word
+        text = io.StringIO(body.decode("utf-8-sig"), newline="")
+        lines = [cells for cells in csv.reader(text, strict=True) if cells]
+    except (UnicodeDecodeError, csv.Error) as err:
         raise RequestError(f"The body is not CSV with a header line: {err}.") from err
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise RequestError("The CSV has more cells in a row than its header line has names.")
+    if not lines:
+        raise RequestError("The body is not CSV with a header line: it is empty.")
+    columns, *rows = lines
+    if repeated := [name for name, count in Counter(columns).items() if count > 1]:
+        raise RequestError(f"Column {repeated[0]!r} is there more than once.", repeated[0])
+    for row, cells in enumerate(rows):
+        if len(cells) != len(columns):
+            raise RequestError(
+                f"The CSV, row {row}: expected {len(columns)} cells ({', '.join(columns)}), "
+                f"got {len(cells)}."
+            )
+    data = [[cell or None for cell in cells] for cells in rows]
+    frame = pd.DataFrame(data, columns=pd.Index(columns), dtype=object)
     for name in contract.names(ColumnKind.NUMERIC):
         if name in frame.columns:
             frame[name] = _csv_numbers(pd.Series(frame[name]), name)

@@ -24,6 +24,12 @@ from modelyard.errors import DataError
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _DELIMITERS = ",;\t|"
+_BYTES = (
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
+    pa.types.is_fixed_size_binary,
+)
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 
@@ -116,7 +122,9 @@ def _read_file(name: str, missing_values: Sequence[str]) -> pd.DataFrame:
         opened: Any = fsspec.open(name, "rb", compression=None if is_table else "infer")
         with opened as file:
             if is_table:
-                return _to_pandas(pq.read_table(file))
+                table = pq.read_table(file)
+                _check_plain(name, table.schema)
+                return _to_pandas(table)
             return _read_csv(name, file.read(), missing_values)
     except pa.ArrowInvalid as err:
         raise DataError(f"{name}: cannot be read: {_first_line(err)}") from err
@@ -180,6 +188,17 @@ def _check_header(name: str, columns: list[str]) -> None:
     twice = [c for i, c in enumerate(columns) if c in columns[:i]]
     if twice:
         raise DataError(f"{name}:1: column {twice[0]!r} stands twice; rename one of both.")
+
+
+def _check_plain(name: str, schema: pa.Schema) -> None:
+    """Refuse columns whose cells are neither one number, one text, one time nor one truth."""
+    for field in schema:
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_nested(kind) or any(is_bytes(kind) for is_bytes in _BYTES):
+            raise DataError(
+                f"{name}: column {field.name!r} holds {field.type} in each cell, neither a number, "
+                "a text nor a time. Drop it from the file, or turn it into plain columns."
+            )
 
 
 def _delimiter(header: str) -> str:

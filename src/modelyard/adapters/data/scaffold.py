@@ -7,19 +7,22 @@ import re
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ValidationError
 
 from modelyard.adapters.data.frames import infer_contract
 from modelyard.adapters.data.sources import read_rows
-from modelyard.adapters.data.times import guess_time_formats
+from modelyard.adapters.data.times import check_time_format, guess_time_formats
 from modelyard.config import Data, ModelConfig
-from modelyard.config.file import closest
+from modelyard.config.file import ContradictionError, Problem, closest
 from modelyard.config.values import format_duration
 from modelyard.domain.values import ColumnKind, Contract, MLTask
 from modelyard.errors import DataError, InvalidInputError
+
+Schema = TypeVar("Schema", bound=BaseModel)
 
 _WINDOWS = tuple(timedelta(hours=h) for h in (1, 6, 24)) + tuple(
     timedelta(days=d) for d in (7, 14, 28, 91, 182, 364)
@@ -60,14 +63,18 @@ def draft_config(
     out is inferred: the task from the target's values, the event time and the id where exactly one
     column can be meant, features as `infer_contract` does, window sizes from the rows per day.
     """
-    data = Data.model_validate({"source": file, "target": target})
+    given = {"target": target, "id": id_column, "time": time, "label_time": label_time}
+    _check_roles(given)
+    if time_format is not None:
+        check_time_format(time_format)
+    data = _validated(Data, {"source": file, "target": target})
     raw = read_rows(data, root=root)
     sentinel = _sentinel(raw)
     if sentinel is not None:
         data = data.model_copy(update={"missing_values": (*data.missing_values, sentinel)})
         raw = read_rows(data, root=root)
     task = task or _task(raw[target])
-    times = _time_formats(raw, target)
+    times = _time_formats(raw, {target, id_column, label_time})
     time = time or (next(iter(times)) if len(times) == 1 else None)
     if time is not None and time not in raw.columns:
         raise DataError(
@@ -82,13 +89,52 @@ def draft_config(
         "label_time": label_time,
         "missing_values": data.missing_values if sentinel is not None else None,
     }
-    data = Data.model_validate({k: v for k, v in settings.items() if v is not None})
+    data = _validated(Data, {k: v for k, v in settings.items() if v is not None})
+    config = _validated(ModelConfig, {"name": name, "task": task, "data": data})
     rows = read_rows(data, root=root, task=task)
-    config = ModelConfig.model_validate({"name": name, "task": task, "data": data})
     inferred = infer_contract(config, rows)
     window, min_rows = _window(rows[time] if time else None, len(rows))
     text = _write(data, config, inferred.contract, inferred.left_out, window, min_rows)
     return Draft(config, inferred.contract, inferred.left_out, len(rows), text, _hints(time, times))
+
+
+def _check_roles(given: dict[str, str | None]) -> None:
+    """Refuse a column that two options name, before its values are asked what they are."""
+    taken: dict[str, str] = {}
+    for role, column in given.items():
+        if column in taken:
+            raise InvalidInputError(
+                f"{_option(role)} {column!r}: is {taken[column]} already; name another column."
+            )
+        if column is not None:
+            taken[column] = _option(role)
+
+
+def _validated(schema: type[Schema], raw: dict[str, Any]) -> Schema:
+    """Return `raw` as `schema`. Raises InvalidInputError that speaks of the command's options."""
+    try:
+        return schema.model_validate(raw)
+    except ValidationError as err:
+        lines = []
+        for error in err.errors(include_url=False):
+            cause = error.get("ctx", {}).get("error")
+            is_contradiction = isinstance(cause, ContradictionError)
+            problems = (
+                cause.problems
+                if is_contradiction
+                else (Problem(tuple(error["loc"]), f"{cause or error['msg']}."),)
+            )
+            lines += [f"{_option(str(p.key[-1]))}: {_in_options(p.message)}" for p in problems]
+        # From None: the vendor's own message would repeat all of it in other words.
+        raise InvalidInputError("\n".join(lines)) from None
+
+
+def _option(role: str) -> str:
+    return "FILE" if role == "source" else f"--{role.replace('_', '-')}"
+
+
+def _in_options(message: str) -> str:
+    return re.sub(r"\bdata\.(\w+)", lambda found: _option(found[1]), message)
 
 
 def _task(target: pd.Series) -> MLTask:
@@ -113,11 +159,11 @@ def _task(target: pd.Series) -> MLTask:
     return MLTask.MULTICLASS if whole and distinct <= 10 else MLTask.REGRESSION
 
 
-def _time_formats(rows: pd.DataFrame, target: str) -> dict[str, tuple[str, ...]]:
+def _time_formats(rows: pd.DataFrame, taken: set[str | None]) -> dict[str, tuple[str, ...]]:
     """Return the columns that hold times, and the formats that read them."""
     formats = {}
     for name in map(str, rows.columns):
-        if name != target and not pd.api.types.is_numeric_dtype(rows[name]):
+        if name not in taken and not pd.api.types.is_numeric_dtype(rows[name]):
             formats[name] = guess_time_formats(rows[name].dropna())
     return {name: found for name, found in formats.items() if found}
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime
 
 import pandas as pd
+
+from modelyard.errors import DataError
 
 TIME_FORMATS = tuple(
     day + clock
@@ -15,7 +18,12 @@ _OFFSET = r"[T ]\d{2}.*(?:[Zz]|[+-]\d{2}:?(?:\d{2})?)$"
 
 
 def parse_times(values: pd.Series, time_format: str | None = None) -> pd.Series:
-    """Return values as UTC times; NaT where one cannot be read. Naive times are taken as UTC."""
+    """Return values as UTC times; NaT where one cannot be read. Naive times are taken as UTC.
+
+    Raises DataError for a format that is none.
+    """
+    if time_format is not None:
+        check_time_format(time_format)
     if pd.api.types.is_datetime64_any_dtype(values):
         return pd.to_datetime(values, utc=True)
     if pd.api.types.is_numeric_dtype(values) and time_format is None:
@@ -34,6 +42,17 @@ def parse_times(values: pd.Series, time_format: str | None = None) -> pd.Series:
     return times.fillna(
         pd.to_datetime(texts.mask(naive), utc=True, format="ISO8601", errors="coerce")
     )
+
+
+def check_time_format(time_format: str) -> None:
+    """Raise DataError where a strptime format holds a directive that does not exist, or twice."""
+    try:
+        pd.to_datetime(pd.Series(["-"]), utc=True, format=time_format, errors="coerce")
+    except (ValueError, re.error) as err:
+        raise DataError(
+            f"time format {time_format!r}: {err}. Write directives that strptime knows, like "
+            "%d/%m/%Y %H:%M."
+        ) from None
 
 
 def guess_time_formats(texts: pd.Series) -> tuple[str, ...]:
