@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,19 +32,17 @@ def _postgres_binaries() -> Path | None:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """Run a private PostgreSQL cluster on a Unix socket; yield the URL of its server."""
     binaries = _postgres_binaries()
     if binaries is None:
         pytest.skip("PostgreSQL is not installed: its initdb was not found.")
-    folder = tmp_path_factory.mktemp("pg")
+    # Not below pytest's own folder: it is closed to other users whenever a pytest starts, and
+    # PostgreSQL refuses to run as root.
+    folder = Path(tempfile.mkdtemp(prefix="modelyard-pg-"))
     user = [] if os.geteuid() else ["setpriv", "--reuid=postgres", "--regid=postgres"]
     user += ["--clear-groups"] if user else []
-    if user:  # PostgreSQL refuses to run as root
-        for parent in (folder, *folder.parents):
-            if parent == Path("/tmp"):
-                break
-            parent.chmod(0o755)
+    if user:
         shutil.chown(folder, "postgres", "postgres")
 
     def run(tool: str, *words: str) -> None:
@@ -58,6 +57,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"postgresql+psycopg://postgres@/{{}}?host={folder}"
     finally:
         run("pg_ctl", "-D", str(data), "-w", "-m", "immediate", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
