@@ -36,7 +36,10 @@ def postgres() -> Iterator[str]:
     """Run a private PostgreSQL cluster on a Unix socket; yield the URL of its server."""
     binaries = _postgres_binaries()
     if binaries is None:
-        pytest.skip("PostgreSQL is not installed: its initdb was not found.")
+        missing = "PostgreSQL is not installed: its initdb was not found."
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
     # Not below pytest's own folder: it is closed to other users whenever a pytest starts, and
     # PostgreSQL refuses to run as root.
     folder = Path(tempfile.mkdtemp(prefix="modelyard-pg-"))
