@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from prefect import flow
 
-from modelyard.adapters.workspace import hold_model
+from modelyard.adapters.prefect.holding import hold_model
 from modelyard.domain.deliveries import DeliveryOutcome
 from modelyard.domain.values import Moment
+from modelyard.domain.versioning import Bump
 from tasks.data import open_delivery
 from tasks.evaluation import gate_candidate
 from tasks.images import build_release
-from tasks.registration import promote_release, register_release
+from tasks.registration import promote_release, reconcile_registry, register_release
 from tasks.rollout import roll_out
 from tasks.training import train_candidate
 
@@ -21,19 +22,23 @@ def deliver_model(
     reason: str = "manual",
     as_of: Moment | None = None,
     dry_run: bool = False,
+    bump: Bump | None = None,
 ) -> DeliveryOutcome:
     """Bring a model's newest rows into production, if the gate finds them better.
 
-    A delivery that was interrupted goes on from its last recorded step.
+    A delivery that was interrupted goes on from its last recorded step; while another one of the
+    model is under way, this one waits for it.
 
     Args:
         model: Name of a config under configs/models/, without `.yaml`.
         reason: Why it is delivered; goes into the change log and the history.
         as_of: Use only rows and labels that were known by this moment (UTC); empty means now.
         dry_run: Train and measure, show what the gate says, and stop there.
+        bump: Raise the version by at least this much, whatever the facts say; never by less.
     """
     with hold_model(model):
-        delivery = open_delivery(model, reason, as_of)
+        reconcile_registry(model)
+        delivery = open_delivery(model, reason, as_of, bump)
         candidate = train_candidate(delivery)
         gated = gate_candidate(delivery, candidate, dry_run)
         if dry_run or not gated.promotes:

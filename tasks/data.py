@@ -18,12 +18,15 @@ from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
 from modelyard.domain.holdout import split_newest
 from modelyard.domain.releases import Delivery, Release, ReleaseState
+from modelyard.domain.versioning import Bump
 from modelyard.errors import DataError
 from modelyard.ledger import acting_person
 
 
 @step("Take rows")
-def open_delivery(model: str, reason: str, as_of: datetime | None = None) -> Delivery:
+def open_delivery(
+    model: str, reason: str, as_of: datetime | None = None, bump: Bump | None = None
+) -> Delivery:
     """Go on with the delivery that was interrupted, or read the rows and open a new one.
 
     Idempotent by the model, its config and its rows: there is at most one unfinished delivery, and
@@ -37,7 +40,7 @@ def open_delivery(model: str, reason: str, as_of: datetime | None = None) -> Del
     outdated = interrupted is not None and _outdated(workspace, interrupted)
     if interrupted is not None and interrupted.state is ReleaseState.ROLLING_OUT and not outdated:
         return interrupted.delivery
-    delivery = _read(workspace, config, reason, as_of)
+    delivery = _read(workspace, config, reason, as_of, bump)
     if interrupted is not None:
         if _same(interrupted.delivery, delivery) and not outdated:
             return interrupted.delivery
@@ -60,6 +63,7 @@ def _outdated(workspace: Workspace, interrupted: Release) -> bool:
 def _same(interrupted: Delivery, delivery: Delivery) -> bool:
     return (
         interrupted.config_digest == delivery.config_digest
+        and interrupted.bump == delivery.bump
         and interrupted.training.fingerprint == delivery.training.fingerprint
         and interrupted.holdout.fingerprint == delivery.holdout.fingerprint
     )
@@ -74,7 +78,11 @@ def config_digest(config: ModelConfig) -> str:
 
 
 def _read(
-    workspace: Workspace, config: ModelConfig, reason: str, as_of: datetime | None
+    workspace: Workspace,
+    config: ModelConfig,
+    reason: str,
+    as_of: datetime | None,
+    bump: Bump | None,
 ) -> Delivery:
     root = workspace.project.root
     rows = read_rows(config.data, root=root, until=as_of, task=config.task)
@@ -92,6 +100,7 @@ def _read(
         left_out=inferred.left_out,
         training=store_snapshot(rows[training], folder, config.data.time),
         holdout=store_snapshot(rows[holdout], folder, config.data.time),
+        bump=bump,
     )
 
 

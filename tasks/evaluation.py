@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from modelyard.adapters.learning.judging import Comparison, Judged, compare, measure_slices
+from modelyard.adapters.learning.judging import (
+    Comparison,
+    Judged,
+    compare,
+    measure_gains,
+    measure_slices,
+)
 from modelyard.adapters.pages import artifact_key, gate_page
 from modelyard.adapters.pictures.gate_plots import gate_figures
 from modelyard.adapters.prefect.steps import publish_page, step
@@ -79,6 +85,7 @@ def judge(
         champion_id=champion.id if champion else None,
         champion_version=champion.version if champion else None,
         champion_metrics={name: interval.value for name, interval in former.items()},
+        gains=measure_gains(comparison, evaluation.confidence),
         slices=measure_slices(comparison, metric, evaluation.slices),
     )
 

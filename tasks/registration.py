@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from modelyard.adapters.pages import artifact_key, release_page
+from modelyard.adapters.data.snapshots import compare_snapshots
+from modelyard.adapters.mirroring import mirror_releases
+from modelyard.adapters.pages import artifact_key, reconciliation_page, release_page
+from modelyard.adapters.pictures.release_plots import plot_metric_history
 from modelyard.adapters.prefect.steps import publish_page, step
+from modelyard.adapters.traffic import put_in_traffic
 from modelyard.adapters.workspace import Workspace
-from modelyard.domain.changelog import Facts, write_changelog
+from modelyard.domain.changelog import compare_facts, write_changelog
 from modelyard.domain.gate import Gated
+from modelyard.domain.mirror import Finding
 from modelyard.domain.releases import (
     Build,
     Candidate,
@@ -16,29 +21,58 @@ from modelyard.domain.releases import (
     Registration,
     Release,
     ReleaseState,
+    facts_of,
 )
 from modelyard.domain.values import ServiceStatus
-from modelyard.domain.versioning import Derivation, derive_bump, next_version
+from modelyard.domain.versioning import Bump, derive_bump
 from modelyard.errors import ConflictError
 from modelyard.serving.bundle import example_row
+
+
+@step("Reconcile registry")
+def reconcile_registry(model: str) -> list[Finding]:
+    """Mend what MLflow's registry says otherwise than the ledger, and say what it was.
+
+    Idempotent: where they agree, nothing is done.
+    """
+    findings = list(mirror_releases(Workspace.find(), model))
+    if findings:
+        page = reconciliation_page(model, findings)
+        publish_page(artifact_key("reconciled", model), page, f"{len(findings)} differences")
+    return findings
 
 
 @step("Register")
 def register_release(delivery: Delivery, candidate: Candidate, gated: Gated) -> Registration:
     """Give the release its semantic version and change log, in the ledger and then in MLflow.
 
-    Idempotent by the delivery; what MLflow mirrors is written again each time.
+    Idempotent by the delivery; what MLflow mirrors is written again where it differs.
     """
     workspace = Workspace.find()
-    done = workspace.ledger.release_by_id(delivery.id).payload(ReleaseState.REGISTERED)
-    if done is None:
-        registration = _registration(workspace, delivery, candidate, gated)
-        why = "; ".join(registration.bump_reasons) or "first release"
-        workspace.ledger.number(delivery.id, registration.version, registration, why=why)
-    else:
-        registration = Registration.model_validate(done)
-    _mirror(workspace, delivery, candidate, registration)
-    workspace.tracking.point(delivery.model, "challenger", registration.mlflow_version)
+    facts = facts_of(delivery, candidate)
+    former = _former(workspace, delivery)
+    derivation = changes = None
+    if former is not None:
+        asked = Bump(delivery.bump) if delivery.bump else None
+        derivation = derive_bump(former.facts, facts, asked)
+        rows = compare_snapshots(former.delivery, delivery, workspace.project.snapshot_folder())
+        changes = compare_facts(former.facts, facts, rows)
+
+    def register(version: str) -> Registration:
+        day = datetime.now(UTC).date()
+        return Registration(
+            version=version,
+            bump=derivation.bump if derivation else None,
+            bump_reasons=derivation.reasons if derivation else (),
+            changelog=write_changelog(
+                version, day, delivery.reason, facts, gated, derivation, changes
+            ),
+        )
+
+    bump = derivation.bump if derivation else None
+    registration = workspace.ledger.number(delivery.id, bump, register)
+    mirror_releases(workspace, delivery.model)
+    _tell_run(workspace, delivery.model, candidate, registration)
     return registration
 
 
@@ -52,101 +86,57 @@ def promote_release(
 ) -> None:
     """Make the release champion if the one it was compared with still is, and tell MLflow.
 
-    The ledger comes last: what is interrupted before it is done again when the delivery goes on,
-    and there is nothing after it that could be missing. Raises ConflictError where another release
-    became champion meanwhile.
+    Idempotent by the delivery. Raises ConflictError where another release became champion
+    meanwhile: the release is aborted, and the champion gets its traffic back.
     """
     workspace = Workspace.find()
-    workspace.tracking.point(delivery.model, "champion", registration.mlflow_version)
-    workspace.tracking.point(delivery.model, "challenger", None)
-    example = example_row(workspace.project.home / build.bundle)
-    page = release_page(registration, build, service, example)
-    publish_page(artifact_key("release", delivery.model), page, f"Serves at {service.url}")
+    _show(workspace, delivery, registration, build, service)
     try:
         workspace.ledger.promote(
             delivery.id, expected=gated.champion_id, why=f"rolled out: {delivery.reason}"
         )
-    except ConflictError:
-        _point_at_champion(workspace, delivery.model)
+    except ConflictError as err:
+        champion = workspace.ledger.champion(delivery.model)
+        if champion is not None:
+            put_in_traffic(workspace, delivery.model, str(champion.version), champion.build)
+        workspace.ledger.record(delivery.id, ReleaseState.ABORTED, registration, why=str(err))
         raise
+    finally:
+        mirror_releases(workspace, delivery.model)
 
 
-def _point_at_champion(workspace: Workspace, model: str) -> None:
-    champion = workspace.ledger.champion(model)
-    version = None
-    if champion is not None:
-        registered = champion.payload(ReleaseState.REGISTERED)
-        version = Registration.model_validate(registered).mlflow_version
-    workspace.tracking.point(model, "champion", version)
-
-
-def _registration(
-    workspace: Workspace, delivery: Delivery, candidate: Candidate, gated: Gated
-) -> Registration:
-    releases = workspace.ledger.releases(delivery.model)
+def _former(workspace: Workspace, delivery: Delivery) -> Release | None:
+    """Return the champion, or, while there is none, the newest other release with a version."""
     champion = workspace.ledger.champion(delivery.model)
-    derivation = _derive(champion, delivery, candidate)
-    version = next_version(
-        (r.version for r in releases if r.version), derivation.bump if derivation else None
-    )
-    changelog = write_changelog(
-        version,
-        datetime.now(UTC).date(),
-        delivery.reason,
-        _facts(delivery, candidate, {n: m.value for n, m in gated.metrics.items()}),
-        _facts(champion.delivery, champion.candidate, gated.champion_metrics) if champion else None,
-        gated.decision.reasons,
-    )
-    mlflow_version = workspace.tracking.register(
-        delivery.model,
-        candidate.mlflow_run_id,
-        candidate.mlflow_model_uri,
-        delivery.id,
-        {"semver": version},
-    )
-    return Registration(
-        version=version,
-        mlflow_version=mlflow_version,
-        bump=derivation.bump if derivation else None,
-        bump_reasons=derivation.reasons if derivation else (),
-        changelog=changelog,
-    )
+    releases = workspace.ledger.releases(delivery.model)
+    numbered = [release for release in releases if release.version and release.id != delivery.id]
+    return champion or (numbered[-1] if numbered else None)
 
 
-def _derive(
-    champion: Release | None, delivery: Delivery, candidate: Candidate
-) -> Derivation | None:
-    if champion is None:
-        return None
-    return derive_bump(
-        champion.delivery.contract,
-        delivery.contract,
-        champion.candidate.recipe,
-        candidate.recipe,
-    )
-
-
-def _facts(delivery: Delivery, candidate: Candidate, metrics: dict[str, float]) -> Facts:
-    return Facts(
-        contract=delivery.contract,
-        recipe=candidate.recipe,
-        training=delivery.training,
-        requirements=candidate.requirements,
-        metrics=metrics,
-    )
-
-
-def _mirror(
-    workspace: Workspace, delivery: Delivery, candidate: Candidate, registration: Registration
+def _tell_run(
+    workspace: Workspace, model: str, candidate: Candidate, registration: Registration
 ) -> None:
-    tags = {
-        "semver": registration.version,
-        "reason": delivery.reason,
-        "data_fingerprint": delivery.training.fingerprint,
-    }
-    tracking = workspace.tracking
-    tracking.describe(delivery.model, registration.mlflow_version, registration.changelog, tags)
-    tracking.name_run(
-        candidate.mlflow_run_id, f"{delivery.model} {registration.version}", registration.changelog
-    )
-    tracking.log_text(candidate.mlflow_run_id, registration.changelog, "CHANGELOG.md")
+    tracking, run = workspace.tracking, candidate.mlflow_run_id
+    tracking.name_run(run, f"{model} {registration.version}", registration.changelog)
+    tracking.log_text(run, registration.changelog, "CHANGELOG.md")
+
+
+def _show(
+    workspace: Workspace,
+    delivery: Delivery,
+    registration: Registration,
+    build: Build,
+    service: ServiceStatus,
+) -> None:
+    metric = workspace.project.model(delivery.model).evaluation.primary_metric
+    history = [
+        (release.version, Gated.model_validate(gated))
+        for release in workspace.ledger.releases(delivery.model)
+        if release.version and (gated := release.payload(ReleaseState.GATED))
+    ]
+    figure = plot_metric_history(history, metric)
+    release = workspace.ledger.release_by_id(delivery.id)
+    workspace.tracking.log_figures(release.candidate.mlflow_run_id, {"metric_history": figure})
+    example = example_row(workspace.project.home / build.bundle)
+    page = release_page(registration, build, service, example, figure)
+    publish_page(artifact_key("release", delivery.model), page, f"Serves at {service.url}")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from modelyard.adapters.prefect.steps import step
+from modelyard.adapters.mirroring import mirror_releases
+from modelyard.adapters.pages import artifact_key, rollback_page
+from modelyard.adapters.prefect.steps import publish_page, step
+from modelyard.adapters.traffic import check_stored, put_in_traffic
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.releases import Build, Delivery, Registration, Release, ReleaseState
-from modelyard.domain.values import Fleet, Service, ServiceStatus
+from modelyard.domain.values import ServiceStatus
 from modelyard.errors import RefusedError, RolloutError, UnknownReleaseError
+from modelyard.ledger import Ledger
 
 
 @step("Roll out")
@@ -20,11 +24,12 @@ def roll_out(delivery: Delivery, registration: Registration, build: Build) -> Se
     workspace.ledger.once(
         delivery.id, ReleaseState.ROLLING_OUT, Build, lambda: build, why="blue-green"
     )
+    mirror_releases(workspace, delivery.model)
     try:
         return put_in_traffic(workspace, delivery.model, registration.version, build)
     except RolloutError as err:
-        workspace.tracking.point(delivery.model, "challenger", None)
         workspace.ledger.record(delivery.id, ReleaseState.ABORTED, build, why=str(err))
+        mirror_releases(workspace, delivery.model)
         raise
 
 
@@ -33,9 +38,16 @@ def choose_former_release(model: str, to: str | None = None) -> Release:
     """Return the release to go back to: the one named, or the champion before this one.
 
     While a rollout is unfinished, what it may have put in traffic is left for the champion itself.
-    Raises UnknownReleaseError where there is none, RefusedError for one that never was champion.
+    Raises UnknownReleaseError where there is none, RefusedError for one that never was champion or
+    whose bundle is gone or was changed.
     """
-    ledger = Workspace.find().ledger
+    workspace = Workspace.find()
+    release = _choose(workspace.ledger, model, to)
+    check_stored(workspace, release)
+    return release
+
+
+def _choose(ledger: Ledger, model: str, to: str | None) -> Release:
     champion = ledger.champion(model)
     if to is not None:
         return _proven(ledger.release(model, to))
@@ -62,19 +74,18 @@ def put_back(release: Release, reason: str) -> ServiceStatus:
     champion = workspace.ledger.champion(release.model)
     interrupted = workspace.ledger.unfinished(release.model)
     status = put_in_traffic(workspace, release.model, str(release.version), release.build)
-    registration = Registration.model_validate(release.payload(ReleaseState.REGISTERED))
-    workspace.tracking.point(release.model, "champion", registration.mlflow_version)
+    page = rollback_page(release, champion, reason, status)
+    publish_page(artifact_key("release", release.model), page, f"Serves at {status.url}")
+    why = f"roll back: {reason}"
     if interrupted is not None:
-        workspace.tracking.point(release.model, "challenger", None)
-        workspace.ledger.record(
-            interrupted.id, ReleaseState.ABORTED, interrupted.delivery, why=f"roll back: {reason}"
-        )
+        workspace.ledger.record(interrupted.id, ReleaseState.ABORTED, interrupted.delivery, why=why)
     workspace.ledger.promote(
         release.id,
         expected=champion.id if champion else None,
-        why=f"roll back: {reason}",
+        why=why,
         former=ReleaseState.ROLLED_BACK,
     )
+    mirror_releases(workspace, release.model)
     return status
 
 
@@ -85,20 +96,3 @@ def _proven(release: Release) -> Release:
             f"is nothing to go back to. `modelyard releases {release.model}` lists them."
         )
     return release
-
-
-def put_in_traffic(workspace: Workspace, model: str, version: str, build: Build) -> ServiceStatus:
-    """Ask the model's target for one fleet of this release with all of the traffic."""
-    config = workspace.project.model(model)
-    fleet = Fleet(
-        version=version,
-        bundle=str(workspace.project.home / build.bundle),
-        digest=build.digest,
-        image=build.image,
-        replicas=config.service.replicas,
-    )
-    status = workspace.target(config.service.target).sync(
-        Service(model=model, port=config.service.port, fleets=(fleet,))
-    )
-    workspace.leave_other_targets(model, config.service.target)
-    return status

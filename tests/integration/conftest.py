@@ -1,12 +1,14 @@
-"""What integration tests share: the Docker engine, and releases built on it."""
+"""What integration tests share: the Docker engine, releases built on it, empty databases."""
 
 from __future__ import annotations
 
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from docker import DockerClient
 
 from modelyard.adapters.docker.engine import connect_engine, require_image
@@ -38,3 +40,17 @@ def releases(
     yield build_releases(docker_engine, tmp_path_factory.mktemp("releases"), model)
     for image in docker_engine.images.list(filters={"label": f"modelyard.model={model}"}):
         docker_engine.images.remove(image.id, force=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, of both kinds that the ledger can live in."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'ledger.db'}"
+    server: str = request.getfixturevalue("postgres")
+    name = f"ledger_{uuid.uuid4().hex[:12]}"
+    admin = sa.create_engine(server.format("postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    admin.dispose()
+    return server.format(name)

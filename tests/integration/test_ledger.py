@@ -6,36 +6,21 @@ import random
 import subprocess
 import sys
 import threading
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
-from modelyard.domain.releases import Delivery, Release, ReleaseState, Snapshot
-from modelyard.domain.values import Contract, MLTask, Span
+from modelyard.domain.releases import Release, ReleaseState
+from modelyard.domain.values import Contract
+from modelyard.domain.versioning import Bump
 from modelyard.errors import ConfigError, ConflictError, ModelYardError, UnknownReleaseError
 from modelyard.ledger import Ledger
+from tests.ledgers import CONTRACT, deliver, register
 
-CONTRACT = Contract(task=MLTask.REGRESSION, columns=(), target="y")
-ROWS = Snapshot(fingerprint="f", path="f.parquet", rows=1, span=Span())
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.db'}"
-    server: str = request.getfixturevalue("postgres")
-    name = f"ledger_{uuid.uuid4().hex[:12]}"
-    admin = sa.create_engine(server.format("postgres"), isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    admin.dispose()
-    return server.format(name)
 
 
 @pytest.fixture
@@ -45,41 +30,10 @@ def ledger(url: str) -> Iterator[Ledger]:
     opened.close()
 
 
-def deliver(
-    ledger: Ledger, upto: ReleaseState, version: str = "1.0.0", model: str = "m"
-) -> Release:
-    delivery = Delivery(
-        id=str(uuid.uuid4()),
-        model=model,
-        reason="test",
-        as_of=None,
-        config_digest="d",
-        contract=CONTRACT,
-        left_out={},
-        training=ROWS,
-        holdout=ROWS,
-    )
-    ledger.open_release(delivery, why="test")
-    path = (
-        ReleaseState.TRAINED,
-        ReleaseState.GATED,
-        ReleaseState.REGISTERED,
-        ReleaseState.BUILT,
-        ReleaseState.ROLLING_OUT,
-    )
-    if upto is not ReleaseState.OPENED:
-        for state in path[: path.index(upto) + 1]:
-            if state is ReleaseState.REGISTERED:
-                ledger.number(delivery.id, version, CONTRACT, why="test")
-            else:
-                ledger.record(delivery.id, state, CONTRACT, why="test")
-    return ledger.release_by_id(delivery.id)
-
-
 def test_a_promotion_retires_the_former_champion_and_keeps_the_history(ledger: Ledger) -> None:
-    first = deliver(ledger, ReleaseState.ROLLING_OUT, "1.0.0")
+    first = deliver(ledger, ReleaseState.ROLLING_OUT)
     ledger.promote(first.id, expected=None, why="first")
-    second = deliver(ledger, ReleaseState.ROLLING_OUT, "1.0.1")
+    second = deliver(ledger, ReleaseState.ROLLING_OUT)
     ledger.promote(second.id, expected=first.id, why="better")
 
     champion = ledger.champion("m")
@@ -92,9 +46,9 @@ def test_a_promotion_retires_the_former_champion_and_keeps_the_history(ledger: L
 
 
 def test_a_promotion_that_compared_with_an_old_champion_is_refused(ledger: Ledger) -> None:
-    first = deliver(ledger, ReleaseState.ROLLING_OUT, "1.0.0")
+    first = deliver(ledger, ReleaseState.ROLLING_OUT)
     ledger.promote(first.id, expected=None, why="first")
-    late = deliver(ledger, ReleaseState.ROLLING_OUT, "1.0.1")
+    late = deliver(ledger, ReleaseState.ROLLING_OUT)
     with pytest.raises(ConflictError, match="another champion"):
         ledger.promote(late.id, expected=None, why="compared with nobody")
     assert ledger.champion("m") == ledger.release("m", "1.0.0")
@@ -110,7 +64,7 @@ def test_promoting_the_champion_again_changes_nothing(ledger: Ledger) -> None:
 
 
 def test_of_many_first_promotions_at_once_exactly_one_wins(ledger: Ledger) -> None:
-    rivals = [deliver(ledger, ReleaseState.ROLLING_OUT, f"1.0.{n}") for n in range(8)]
+    rivals = [deliver(ledger, ReleaseState.ROLLING_OUT) for _ in range(8)]
     barrier = threading.Barrier(len(rivals))
 
     def promote(release: Release) -> bool:
@@ -131,12 +85,33 @@ def test_of_many_first_promotions_at_once_exactly_one_wins(ledger: Ledger) -> No
     assert states.count(ReleaseState.CHAMPION) == 1
 
 
-def test_a_version_is_given_once(ledger: Ledger) -> None:
-    deliver(ledger, ReleaseState.REGISTERED, "1.0.0")
-    late = deliver(ledger, ReleaseState.GATED)
-    with pytest.raises(ConflictError, match=r"1\.0\.0 was given"):
-        ledger.number(late.id, "1.0.0", CONTRACT, why="late")
-    assert ledger.release_by_id(late.id).state is ReleaseState.GATED
+def test_deliveries_that_ask_at_once_get_versions_without_a_gap(ledger: Ledger) -> None:
+    gated = [deliver(ledger, ReleaseState.GATED) for _ in range(16)]
+    barrier = threading.Barrier(len(gated))
+
+    def number(release: Release) -> str:
+        barrier.wait()
+        return ledger.number(release.id, Bump.PATCH, register).version
+
+    with ThreadPoolExecutor(len(gated)) as pool:
+        versions = list(pool.map(number, gated))
+    assert sorted(versions) == sorted(["1.0.0", *(f"1.0.{n}" for n in range(1, 16))])
+    for release, version in zip(gated, versions, strict=True):
+        assert ledger.release_by_id(release.id).registration.version == version
+
+
+def test_a_release_is_numbered_once(ledger: Ledger) -> None:
+    release = deliver(ledger, ReleaseState.REGISTERED)
+    again = ledger.number(release.id, Bump.MAJOR, register)
+    assert again == release.registration
+    assert ledger.release_by_id(release.id) == release
+
+
+def test_a_release_that_cannot_be_registered_gets_no_version(ledger: Ledger) -> None:
+    release = deliver(ledger, ReleaseState.OPENED)
+    with pytest.raises(ConflictError, match="opened and cannot become registered"):
+        ledger.number(release.id, None, register)
+    assert ledger.release_by_id(release.id).version is None
 
 
 def test_a_state_that_cannot_follow_is_refused(ledger: Ledger) -> None:
@@ -167,7 +142,7 @@ def test_an_interrupted_delivery_is_found_again(ledger: Ledger) -> None:
 
 
 def test_an_unknown_version_is_answered_with_the_known_ones(ledger: Ledger) -> None:
-    deliver(ledger, ReleaseState.REGISTERED, "1.0.0")
+    deliver(ledger, ReleaseState.REGISTERED)
     with pytest.raises(UnknownReleaseError, match=r"Releases: 1\.0\.0"):
         ledger.release("m", "9.9.9")
 
@@ -177,6 +152,24 @@ def test_a_lock_is_refused_to_a_second_holder_and_free_afterwards(ledger: Ledger
         pass
     with ledger.lock("m"), ledger.lock("other"):
         pass
+
+
+def test_a_lock_is_waited_for(ledger: Ledger) -> None:
+    held, released = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with ledger.lock("m"):
+            held.set()
+            released.wait(30)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(hold)
+        assert held.wait(30)
+        with pytest.raises(ConflictError), ledger.lock("m", wait_seconds=0.3):
+            pass
+        threading.Timer(0.5, released.set).start()
+        with ledger.lock("m", wait_seconds=30):
+            assert released.is_set()
 
 
 def test_a_lock_is_free_when_its_holder_is_killed(url: str, ledger: Ledger) -> None:
@@ -290,9 +283,5 @@ def test_a_ledger_file_that_is_damaged_behind_its_first_page_asks_for_a_backup(
     whole = path.read_bytes()
     page = int.from_bytes(whole[16:18], "big")
     path.write_bytes(whole[:page] + random.Random(0).randbytes(len(whole) - page))
-    damaged = Ledger.open(f"sqlite:///{path}")
-    try:
-        with pytest.raises(ModelYardError, match=r"is damaged: .*from a backup"):
-            damaged.incidents("m")
-    finally:
-        damaged.close()
+    with pytest.raises(ModelYardError, match=r"is damaged: .*from a backup"):
+        Ledger.open(f"sqlite:///{path}")

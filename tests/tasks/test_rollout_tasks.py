@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import httpx
 import pytest
 
@@ -45,7 +47,7 @@ def test_a_release_serves_and_is_champion_in_ledger_and_mlflow(workspace: Worksp
         assert champion is not None
         assert champion.id == built.delivery.id
         assert [event.state for event in champion.events].count(ReleaseState.CHAMPION) == 1
-        assert aliases(workspace) == {"champion": built.registration.mlflow_version}
+        assert aliases(workspace) == {"champion": "1"}
 
 
 def test_a_changed_bundle_file_is_refused_and_the_first_rollout_leaves_no_process(
@@ -84,7 +86,7 @@ def test_releases_replace_each_other_and_come_back(monitored: Workspace) -> None
     assert second.registration.version == "1.0.2"
     assert release(second).url == service.url
     assert version_at(service.url) == "1.0.2"
-    assert aliases(monitored) == {"champion": second.registration.mlflow_version}
+    assert aliases(monitored) == {"champion": "3"}
     assert monitored.ledger.release(MODEL, "1.0.0").state is ReleaseState.RETIRED
 
     back = put_back.fn(choose_former_release.fn(MODEL), "too slow")
@@ -124,6 +126,22 @@ def test_a_release_that_was_compared_with_another_champion_is_not_promoted(
     assert champion is not None
     assert champion.version == "1.0.0"
     assert aliases(monitored) == {"champion": "1"}
+    assert version_at(service.url) == "1.0.0"
+    aborted = monitored.ledger.release_by_id(late.delivery.id)
+    assert aborted.state is ReleaseState.ABORTED
+    assert "another champion" in aborted.events[-1].why
+
+
+def test_a_release_whose_bundle_is_gone_or_changed_is_not_gone_back_to(
+    monitored: Workspace,
+) -> None:
+    folder = monitored.project.home / monitored.ledger.release(MODEL, "1.0.0").build.bundle
+    (folder / "golden.json").write_text("{}")
+    with pytest.raises(RefusedError, match=r"1\.0\.0 cannot serve again: .* was changed"):
+        choose_former_release.fn(MODEL, "1.0.0")
+    shutil.rmtree(folder)
+    with pytest.raises(RefusedError, match=r"1\.0\.0 cannot serve again: .* was deleted"):
+        choose_former_release.fn(MODEL, "1.0.0")
 
 
 def test_a_delivery_whose_rival_is_champion_no_more_is_opened_anew(workspace: Workspace) -> None:

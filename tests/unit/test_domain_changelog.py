@@ -2,52 +2,99 @@
 
 from datetime import UTC, date, datetime
 
-from modelyard.domain.changelog import Facts, write_changelog
-from modelyard.domain.releases import Snapshot
+from modelyard.domain.changelog import RowChange, compare_facts, write_changelog, yank
+from modelyard.domain.gate import Gated, GateVerdict, Rule, decide
+from modelyard.domain.metrics import Interval
+from modelyard.domain.releases import ReleaseFacts, Snapshot
 from modelyard.domain.values import Column, ColumnKind, Contract, MLTask, Span
+from modelyard.domain.versioning import derive_bump
 
 CONTRACT = Contract(
     task=MLTask.REGRESSION, columns=(Column(name="a", kind=ColumnKind.NUMERIC),), target="y"
 )
+DAY = date(2024, 3, 1)
 
 
-def facts(fingerprint: str, rows: int, mae: float, **changes: object) -> Facts:
+def facts(fingerprint: str, rows: int, **changes: object) -> ReleaseFacts:
     span = Span(start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 2, 1, tzinfo=UTC))
     given: dict = {
         "contract": CONTRACT,
         "recipe": {"estimator": "E", "params": {"depth": 3}},
         "training": Snapshot(fingerprint=fingerprint, path="p", rows=rows, span=span),
-        "requirements": "numpy==2.0\npandas==2.3\n",
-        "metrics": {"mae": mae},
+        "requirements": "numpy==2.0.1\npandas==2.3\n",
     }
-    return Facts(**{**given, **changes})
+    return ReleaseFacts(**{**given, **changes})
+
+
+def gated(champion: bool = False) -> Gated:
+    rule = Rule(name="better", verdict=GateVerdict.PROMOTE, value=1.0, limit="0", reason="yes")
+    return Gated(
+        decision=decide([rule]),
+        metrics={"mae": Interval(value=2.0, low=1.8, high=2.2)},
+        champion_id="c" if champion else None,
+        champion_version="1.0.0" if champion else None,
+        champion_metrics={"mae": 3.0} if champion else {},
+        gains={"mae": Interval(value=1.0, low=0.5, high=1.5)} if champion else {},
+    )
 
 
 def test_a_first_release_is_added() -> None:
-    text = write_changelog("1.0.0", date(2024, 3, 1), "first", facts("a", 100, 3.0), None, ())
-    assert text.startswith("## [1.0.0] - 2024-03-01")
+    text = write_changelog("1.0.0", DAY, "first", facts("a", 100), gated())
+    assert text.startswith("## [1.0.0] - 2024-03-01\n\nReason: first.")
     assert "### Added" in text
     assert "100 rows, 2024-01-01 00:00 to 2024-02-01 00:00" in text
+    assert "- Metric mae: 2 [1.8, 2.2] on the holdout" in text
 
 
 def test_a_refit_names_rows_metrics_and_changed_packages() -> None:
-    after = facts("b", 200, 2.0, requirements="numpy==2.1\npandas==2.3\n")
+    before, after = facts("a", 100), facts("b", 200, requirements="numpy==2.0.2\npandas==2.3\n")
+    rows = RowChange(shared=80, added=120, removed=20, target=(4.0, 5.0))
     text = write_changelog(
-        "1.0.1", date(2024, 3, 1), "retrain: drift", after, facts("a", 100, 3.0), ("better: yes",)
+        "1.0.1",
+        DAY,
+        "retrain: drift",
+        after,
+        gated(champion=True),
+        derive_bump(before, after),
+        compare_facts(before, after, rows),
     )
-    assert "Reason: retrain: drift." in text
-    assert "trained on 200 rows" in text
+    assert "PATCH against 1.0.0: same contract and recipe." in text
+    assert "### Changed" in text
+    assert "Data: trained on 200 rows" in text
     assert "was 100 rows" in text
-    assert "numpy 2.0 → 2.1" in text
+    assert "120 rows came, 20 went, 80 stayed" in text
+    assert "mean of the target 4 → 5" in text
+    assert "Environment: numpy 2.0.1 → 2.0.2" in text
     assert "pandas" not in text
-    assert "Metric mae: 2 (champion on the same rows: 3)" in text
+    assert "Metric mae: 2 [1.8, 2.2]; 1.0.0 on the same rows 3, gain +1 [+0.5, +1.5]" in text
     assert "- better: yes" in text
+
+
+def test_rows_that_are_no_longer_stored_are_said_to_be_unknown() -> None:
+    changes = compare_facts(facts("a", 1), facts("b", 2), None)
+    assert changes.data[-1] == (
+        "which rows came and went is unknown: the former ones are not stored"
+    )
 
 
 def test_a_broken_contract_stands_under_removed() -> None:
     other = CONTRACT.model_copy(update={"columns": (Column(name="b", kind=ColumnKind.NUMERIC),)})
+    before, after = facts("a", 1), facts("a", 1, contract=other)
     text = write_changelog(
-        "2.0.0", date(2024, 3, 1), "r", facts("a", 1, 1.0, contract=other), facts("a", 1, 1.0), ()
+        "2.0.0",
+        DAY,
+        "r",
+        after,
+        gated(champion=True),
+        derive_bump(before, after),
+        compare_facts(before, after, None),
     )
-    assert "### Removed" in text
-    assert "input column a was removed" in text
+    assert "### Removed\n\n- input column a was removed" in text
+    assert "MAJOR against 1.0.0: input column a was removed" in text
+
+
+def test_a_release_that_was_taken_back_is_yanked() -> None:
+    entry = write_changelog("1.0.0", DAY, "first", facts("a", 100), gated())
+    assert yank(entry, "roll back: slow").startswith(
+        "## [1.0.0] - 2024-03-01 [YANKED]\n\nTaken out of traffic: roll back: slow.\n"
+    )

@@ -1,7 +1,7 @@
 """How do runs, models and releases appear in MLflow?
 
-MLflow mirrors the ledger: aliases, tags and descriptions are written after the ledger's own record
-and can be written again at any time.
+MLflow mirrors the ledger: what its registry must say is in `modelyard.domain.mirror`, and is
+written after the ledger's own record by `modelyard.adapters.mirroring`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ import skops.io
 from filelock import FileLock
 from matplotlib.figure import Figure
 from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from mlflow.sklearn import log_model as log_sklearn_model
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from modelyard.domain.releases import Delivery
+from modelyard.domain.mirror import MirroredVersion, RegisteredVersion, Registry
+from modelyard.domain.releases import Delivery, Release
 from modelyard.errors import TransientError
 from modelyard.project import Project
 from modelyard.serving.model_file import ModelFile
@@ -41,6 +42,18 @@ from modelyard.serving.model_file import ModelFile
 logging.getLogger("mlflow").setLevel(logging.ERROR)
 
 DELIVERY_TAG = "modelyard.delivery"
+
+
+class TrackingError(TransientError):
+    """MLflow refused what was asked of it, or does not answer."""
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except MlflowException as err:
+        raise TrackingError(f"MLflow failed at {what}: {err.message}") from err
 
 
 class Tracking:
@@ -134,62 +147,75 @@ class Tracking:
         """Log a text as an artifact."""
         self.client.log_text(mlflow_run_id, text, path)
 
-    def register(
-        self,
-        model: str,
-        mlflow_run_id: str,
-        model_uri: str,
-        delivery_id: str,
-        tags: Mapping[str, str],
-    ) -> str:
-        """Return the MLflow version of a delivery, made unless it is there already."""
-        with warnings.catch_warnings():
+    def registry(self, model: str) -> Registry:
+        """Return a registered model as MLflow has it, versions in order; empty without one."""
+        with _explained("reading the registry"):
+            try:
+                aliases = self.client.get_registered_model(model).aliases
+            except MlflowException as err:
+                if err.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return Registry()
+            found = self._versions(model)
+        versions = tuple(
+            RegisteredVersion(
+                number=str(version.version),
+                release_id=version.tags.get(DELIVERY_TAG),
+                tags=version.tags,
+                description=version.description or "",
+            )
+            for version in sorted(found, key=lambda version: int(version.version))
+        )
+        return Registry(versions=versions, aliases={k: str(v) for k, v in aliases.items()})
+
+    def register(self, model: str, release: Release, version: MirroredVersion) -> str:
+        """Make a model version of a release, from the model that its run logged; return its number.
+
+        Raises TrackingError where that model is no longer there.
+        """
+        candidate = release.candidate
+        with _explained(f"registering {model} {version.tags['semver']}"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MLflow warns of its own defaults here
             try:
                 self.client.create_registered_model(model)
             except MlflowException as err:
                 if err.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            for version in self.client.search_model_versions(f"name = '{model}'"):
-                if version.tags.get(DELIVERY_TAG) == delivery_id:
-                    return str(version.version)
             created = self.client.create_model_version(
                 model,
-                source=model_uri,
-                run_id=mlflow_run_id,
+                source=candidate.mlflow_model_uri,
+                run_id=candidate.mlflow_run_id,
                 # a server refuses a source of this form without it, a database does not
-                model_id=model_uri.removeprefix("models:/"),
-                tags={DELIVERY_TAG: delivery_id, **tags},
+                model_id=candidate.mlflow_model_uri.removeprefix("models:/"),
+                tags={DELIVERY_TAG: release.id, **version.tags},
+                description=version.description,
             )
         return str(created.version)
 
-    def describe(self, model: str, version: str, description: str, tags: Mapping[str, str]) -> None:
+    def describe(self, model: str, number: str, version: MirroredVersion) -> None:
         """Write a model version's description and tags."""
-        self.client.update_model_version(model, version, description=description)
-        for name, value in tags.items():
-            self.client.set_model_version_tag(model, version, name, value)
+        with _explained(f"describing {model} {version.tags['semver']}"):
+            self.client.update_model_version(model, number, description=version.description)
+            for name, value in version.tags.items():
+                self.client.set_model_version_tag(model, number, name, value)
+
+    def delete_version(self, model: str, number: str) -> None:
+        """Delete a model version; the model that its run logged stays."""
+        with _explained(f"deleting version {number} of {model}"):
+            self.client.delete_model_version(model, number)
 
     def name_run(self, mlflow_run_id: str, name: str, description: str) -> None:
         """Give a run a name and the text that its page shows."""
         self.client.update_run(mlflow_run_id, name=name)
         self.client.set_tag(mlflow_run_id, MLFLOW_RUN_NOTE, description)
 
-    def point(self, model: str, alias: str, version: str | None) -> None:
-        """Let an alias point at a version, or nowhere."""
-        if version is not None:
-            self.client.set_registered_model_alias(model, alias, version)
-            return
-        try:
-            self.client.delete_registered_model_alias(model, alias)
-        except MlflowException as err:
-            if err.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-                raise
-
-    def load_text(self, mlflow_run_id: str, path: str) -> str:
-        """Return a text artifact of a run."""
-        run = self.client.get_run(mlflow_run_id)
-        repository = get_artifact_repository(str(run.info.artifact_uri))
-        return Path(repository.download_artifacts(path)).read_text()
+    def point(self, model: str, alias: str, number: str | None) -> None:
+        """Let an alias point at a model version, or nowhere."""
+        with _explained(f"pointing the alias {alias} of {model}"):
+            if number is None:
+                self.client.delete_registered_model_alias(model, alias)
+            else:
+                self.client.set_registered_model_alias(model, alias, number)
 
     def run_page(self, web: str | None, mlflow_run_id: str, artifact: str = "") -> str | None:
         """Return the address of a run's page, or of one of its artifacts; None without a server."""
@@ -211,6 +237,16 @@ class Tracking:
         )
         self.client.set_terminated(run.info.run_id)
         return run.info.run_id
+
+    def _versions(self, model: str) -> list[ModelVersion]:
+        found: list[ModelVersion] = []
+        token = None
+        while True:
+            page = self.client.search_model_versions(f"name = '{model}'", page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return found
 
     def _runs(self, experiment_id: str, delivery_id: str) -> list[Run]:
         return list(

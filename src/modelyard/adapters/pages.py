@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 
 from modelyard.domain.gate import Gated, GateVerdict
 from modelyard.domain.metrics import Interval
+from modelyard.domain.mirror import Finding
 from modelyard.domain.monitoring import IncidentCause, WindowRecord
-from modelyard.domain.releases import Build, Delivery, Registration
+from modelyard.domain.releases import Build, Delivery, Registration, Release
 from modelyard.domain.retraining import RetrainingDecision
 from modelyard.domain.values import ServiceStatus
 from modelyard.domain.windows import Window
@@ -94,19 +95,20 @@ def _slices(gated: Gated) -> list[str]:
 
 
 def release_page(
-    registration: Registration, build: Build, service: ServiceStatus, example: Mapping[str, object]
+    registration: Registration,
+    build: Build,
+    service: ServiceStatus,
+    example: Mapping[str, object],
+    history: Figure,
 ) -> str:
     """Return the page of a release that took over: its change log, address and an example row."""
-    replicas = table(
-        ("replica", "release", "state", "restarts"),
-        [(r.id, r.version, r.state, r.restarts) for r in service.replicas],
-    )
     return "\n\n".join(
         (
             f"# {service.model} {registration.version} serves at {service.url}",
             registration.changelog,
+            picture(history, "metric history"),
             "### Service",
-            replicas,
+            _replicas(service),
             f"Bundle `{build.digest[:16]}`"
             + (f", image `{build.image[:19]}`" if build.image else ""),
             "```\n"
@@ -114,6 +116,47 @@ def release_page(
             f"  -d '{json.dumps({'dataframe_records': [example]})}'\n"
             "```",
         )
+    )
+
+
+def rollback_page(
+    release: Release, replaced: Release | None, reason: str, service: ServiceStatus
+) -> str:
+    """Return the page of a release that was put back in traffic: why, for whom, its history."""
+    instead = f" in place of {replaced.version}" if replaced else ""
+    events = table(
+        ("when (UTC)", "became", "by", "why"),
+        [(f"{e.at:%Y-%m-%d %H:%M}", e.state, e.by, e.why) for e in release.events],
+    )
+    return "\n\n".join(
+        (
+            f"# {service.model} {release.version} serves again at {service.url}",
+            f"Rolled back{instead}: {reason}.",
+            "### Service",
+            _replicas(service),
+            f"### {release.version} before this",
+            events,
+        )
+    )
+
+
+def reconciliation_page(model: str, findings: Sequence[Finding]) -> str:
+    """Return the page of what MLflow's registry said otherwise than the ledger."""
+    return "\n\n".join(
+        (
+            f"# {model}: the registry differed from the ledger",
+            table(
+                ("", "found", ""),
+                [("✓ mended" if f.mended else "✗", f.words, f.why_not) for f in findings],
+            ),
+        )
+    )
+
+
+def _replicas(service: ServiceStatus) -> str:
+    return table(
+        ("replica", "release", "state", "restarts"),
+        [(r.id, r.version, r.state, r.restarts) for r in service.replicas],
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,13 +77,6 @@ class Workspace:
 
         mlflow = read_platform(self.project).get("mlflow")
         return mlflow.url if mlflow else None
-
-
-@contextmanager
-def hold_model(model: str) -> Iterator[None]:
-    """Hold the right to change a model's releases; raises ConflictError where another has it."""
-    with Workspace.find().ledger.lock(model):
-        yield
 
 
 @lru_cache(maxsize=8)

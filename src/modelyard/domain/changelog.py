@@ -2,71 +2,157 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import date
 
-from modelyard.domain.releases import Snapshot
-from modelyard.domain.values import Contract
+from modelyard.domain.gate import Gated
+from modelyard.domain.metrics import Interval
+from modelyard.domain.releases import ReleaseFacts, Snapshot
+from modelyard.domain.values import Value
 from modelyard.domain.versioning import (
+    Derivation,
     contract_additions,
     contract_breaks,
+    environment_changes,
     recipe_changes,
 )
 
+HEAD = """\
+# Changelog of {model}
 
-@dataclass(frozen=True)
-class Facts:
-    """What a release was made of, as far as its change log speaks of it."""
+What changed from release to release, derived from their records, in the form of
+[Keep a Changelog](https://keepachangelog.com). Versions say what a caller has to know: MAJOR, the
+contract of the service breaks; MINOR, another recipe; PATCH, new rows.
+"""
 
-    contract: Contract
-    recipe: dict[str, object]
-    training: Snapshot
-    requirements: str
-    metrics: dict[str, float]
+
+class RowChange(Value):
+    """How the training rows of two releases relate, compared by the values that both have."""
+
+    shared: int
+    added: int
+    removed: int
+    target: tuple[float, float] | None = None
+    """Mean of the target before and after, or share of the positive class."""
+
+
+class Changes(Value):
+    """What differs between two releases, one line a fact."""
+
+    broken: tuple[str, ...]
+    """What callers of the former service stumble over."""
+    added: tuple[str, ...]
+    """What the service takes beyond the former one."""
+    recipe: tuple[str, ...]
+    data: tuple[str, ...]
+    environment: tuple[str, ...]
+
+
+def compare_facts(before: ReleaseFacts, after: ReleaseFacts, rows: RowChange | None) -> Changes:
+    """List what differs; `rows` is None where the rows of one of them are no longer stored."""
+    return Changes(
+        broken=contract_breaks(before.contract, after.contract),
+        added=contract_additions(before.contract, after.contract),
+        recipe=recipe_changes(before.recipe, after.recipe),
+        data=_data_changes(before.training, after.training, rows),
+        environment=(
+            *(str(change) for change in environment_changes(before, after)),
+            *(
+                f"{name} {before.environment.get(key, 'unknown')} → {value}"
+                for key, name in (("platform", "platform"), ("git_commit", "commit"))
+                if (value := after.environment.get(key, "unknown"))
+                != before.environment.get(key, "unknown")
+            ),
+        ),
+    )
 
 
 def write_changelog(
-    version: str, day: date, reason: str, after: Facts, before: Facts | None, gate: tuple[str, ...]
+    version: str,
+    day: date,
+    reason: str,
+    facts: ReleaseFacts,
+    gated: Gated,
+    derivation: Derivation | None = None,
+    changes: Changes | None = None,
 ) -> str:
-    """Return the Markdown entry of one release; `before` is the champion that it replaces."""
+    """Return the Markdown entry of one release.
+
+    `derivation` and `changes` compare it with the champion that it replaces; a first release has
+    neither.
+    """
     parts = [f"## [{version}] - {day.isoformat()}", "", f"Reason: {reason}.", ""]
-    if before is None:
-        parts += _section("Added", _first_release(after))
+    if derivation is not None:
+        against = f" against {gated.champion_version}" if gated.champion_version else ""
+        parts += [f"{derivation.bump}{against}: {'; '.join(derivation.reasons)}.", ""]
+    if changes is None:
+        parts += _section("Added", [*_first_release(facts), *_metrics(gated)])
     else:
-        parts += _section("Added", contract_additions(before.contract, after.contract))
-        parts += _section("Changed", _changes(before, after))
-        parts += _section("Removed", contract_breaks(before.contract, after.contract))
-    parts += _section("Gate", gate)
+        parts += _section("Added", changes.added)
+        changed = (
+            *(f"Recipe: {line}" for line in changes.recipe),
+            *(f"Data: {line}" for line in changes.data),
+            *(f"Environment: {line}" for line in changes.environment),
+            *_metrics(gated),
+        )
+        parts += _section("Changed", changed)
+        parts += _section("Removed", changes.broken)
+    parts += ["Gate:", "", *(f"- {reason}" for reason in gated.decision.reasons)]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _section(title: str, lines: tuple[str, ...] | list[str]) -> list[str]:
-    return [f"### {title}", "", *(f"- {line}" for line in lines), ""] if lines else []
+def yank(entry: str, why: str) -> str:
+    """Mark an entry as one of a release that was taken back, as Keep a Changelog does."""
+    title, _, rest = entry.partition("\n")
+    return f"{title} [YANKED]\n\nTaken out of traffic: {why}.\n{rest}"
 
 
-def _first_release(facts: Facts) -> list[str]:
+def _section(title: str, lines: Iterable[str]) -> list[str]:
+    items = [f"- {line}" for line in lines]
+    return [f"### {title}", "", *items, ""] if items else []
+
+
+def _first_release(facts: ReleaseFacts) -> list[str]:
     return [
         f"First release: {facts.contract.task.replace('_', ' ')} of `{facts.contract.target}` "
         f"from {len(facts.contract.columns)} columns.",
         f"Estimator: `{facts.recipe.get('estimator')}`.",
-        f"Trained on {_rows(facts.training)}.",
-        *(f"{name}: {value:.4g} on the holdout" for name, value in facts.metrics.items()),
+        *([f"Data: trained on {_rows(facts.training)}."] if facts.training else []),
     ]
 
 
-def _changes(before: Facts, after: Facts) -> list[str]:
-    lines = [
-        f"Recipe: {change}" for change in recipe_changes(dict(before.recipe), dict(after.recipe))
+def _metrics(gated: Gated) -> list[str]:
+    return [
+        f"Metric {name}: {interval}" + _compared(name, gated)
+        for name, interval in gated.metrics.items()
     ]
-    if before.training.fingerprint != after.training.fingerprint:
-        lines.append(f"Data: trained on {_rows(after.training)}; was {_rows(before.training)}.")
-    lines += [f"Environment: {change}" for change in _requirement_changes(before, after)]
-    lines += [
-        f"Metric {name}: {value:.4g} (champion on the same rows: {before.metrics[name]:.4g})"
-        for name, value in after.metrics.items()
-        if name in before.metrics
-    ]
-    return lines
+
+
+def _compared(name: str, gated: Gated) -> str:
+    if name not in gated.champion_metrics:
+        return " on the holdout"
+    gain = gated.gains.get(name)
+    better = f", gain {_signed(gain)}" if gain else ""
+    champion = f"{gated.champion_version} on the same rows {gated.champion_metrics[name]:.4g}"
+    return f"; {champion}{better}"
+
+
+def _signed(gain: Interval) -> str:
+    return f"{gain.value:+.4g} [{gain.low:+.4g}, {gain.high:+.4g}]"
+
+
+def _data_changes(
+    before: Snapshot | None, after: Snapshot | None, rows: RowChange | None
+) -> tuple[str, ...]:
+    if before is None or after is None or before.fingerprint == after.fingerprint:
+        return ()
+    lines = [f"trained on {_rows(after)}; was {_rows(before)}"]
+    if rows is None:
+        return (*lines, "which rows came and went is unknown: the former ones are not stored")
+    lines.append(f"{rows.added:,} rows came, {rows.removed:,} went, {rows.shared:,} stayed")
+    if rows.target is not None:
+        lines.append(f"mean of the target {rows.target[0]:.4g} → {rows.target[1]:.4g}")
+    return tuple(lines)
 
 
 def _rows(snapshot: Snapshot) -> str:
@@ -74,16 +160,3 @@ def _rows(snapshot: Snapshot) -> str:
     if span.start is None or span.end is None:
         return f"{snapshot.rows:,} rows"
     return f"{snapshot.rows:,} rows, {span.start:%Y-%m-%d %H:%M} to {span.end:%Y-%m-%d %H:%M}"
-
-
-def _requirement_changes(before: Facts, after: Facts) -> list[str]:
-    old, new = _pins(before.requirements), _pins(after.requirements)
-    return [
-        f"{name} {old.get(name, 'absent')} → {new.get(name, 'absent')}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-    ]
-
-
-def _pins(requirements: str) -> dict[str, str]:
-    return dict(line.split("==", 1) for line in requirements.splitlines() if "==" in line)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
+from pydantic import Field
+
 from modelyard.domain.metrics import Interval
 from modelyard.domain.values import Value
 
@@ -68,6 +70,8 @@ class Gated(Value):
     champion_version: str | None
     champion_metrics: dict[str, float]
     """The champion's metrics on the same rows."""
+    gains: dict[str, Interval] = Field(default_factory=dict)
+    """By how much each metric is better than the champion's, whichever way it is better."""
     slices: tuple[SliceMetric, ...] = ()
     """Shown to a person; no rule decides by them."""
 

@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from pydantic import Field
+
 from modelyard.domain.values import Contract, Span, Value
 
 
@@ -97,6 +99,8 @@ class Delivery(Value):
     """Columns that are no feature, with the reason."""
     training: Snapshot
     holdout: Snapshot
+    bump: str | None = None
+    """MAJOR, MINOR or PATCH where a person asked for at least that."""
 
 
 class Candidate(Value):
@@ -116,16 +120,29 @@ class Candidate(Value):
     fit_seconds: float
 
 
+class ReleaseFacts(Value):
+    """What a release was made of: its version and change log are derived from two of these."""
+
+    contract: Contract
+    recipe: dict[str, Any]
+    requirements: str = ""
+    """Pinned requirements, one a line."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """Python, platform and code revision."""
+    training: Snapshot | None = None
+
+
 class Registration(Value):
     """The name and number of a release that passed the gate."""
 
     version: str
-    mlflow_version: str
     bump: str | None
     """MAJOR, MINOR or PATCH against the former champion; None for a first release."""
     bump_reasons: tuple[str, ...]
     changelog: str
     """Markdown in Keep a Changelog's sections."""
+    mlflow_version: str | None = None
+    """Only in histories from before MLflow's versions were found by the delivery's tag."""
 
 
 class Build(Value):
@@ -178,3 +195,22 @@ class Release(Value):
     @property
     def candidate(self) -> Candidate:
         return Candidate.model_validate(self.payload(ReleaseState.TRAINED))
+
+    @property
+    def registration(self) -> Registration:
+        return Registration.model_validate(self.payload(ReleaseState.REGISTERED))
+
+    @property
+    def facts(self) -> ReleaseFacts:
+        return facts_of(self.delivery, self.candidate)
+
+
+def facts_of(delivery: Delivery, candidate: Candidate) -> ReleaseFacts:
+    """Return what a release was made of, or will be."""
+    return ReleaseFacts(
+        contract=delivery.contract,
+        recipe=candidate.recipe,
+        requirements=candidate.requirements,
+        environment=candidate.environment,
+        training=delivery.training,
+    )

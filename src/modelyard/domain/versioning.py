@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
+from modelyard.domain.releases import ReleaseFacts
 from modelyard.domain.values import Contract, Value
 
 _VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
+_MINOR = re.compile(r"\d+")
 
 
 class Bump(StrEnum):
@@ -18,9 +20,13 @@ class Bump(StrEnum):
     MAJOR = "MAJOR"
     """Who calls the service must change something."""
     MINOR = "MINOR"
-    """Same contract, another recipe: features, estimator, parameters, preprocessing, code."""
+    """Same contract, another recipe: features, estimator, parameters, preprocessing, code; or a
+    dependency that changed by more than a patch."""
     PATCH = "PATCH"
-    """Same contract and recipe, new rows or other versions of dependencies."""
+    """Same contract and recipe, new rows or patched dependencies."""
+
+
+_RANK = {Bump.PATCH: 0, Bump.MINOR: 1, Bump.MAJOR: 2}
 
 
 class Derivation(Value):
@@ -56,14 +62,27 @@ def next_version(versions: Iterable[str], bump: Bump | None) -> str:
     return f"{major}.{minor}.{patch + 1}"
 
 
-def derive_bump(
-    before: Contract, after: Contract, recipe_before: dict[str, Any], recipe_after: dict[str, Any]
-) -> Derivation:
-    """Compare two releases' contracts and recipes; the highest bump that any fact asks for wins."""
-    breaks = contract_breaks(before, after)
+def derive_bump(before: ReleaseFacts, after: ReleaseFacts, asked: Bump | None = None) -> Derivation:
+    """Compare what two releases are made of; the highest bump that any fact asks for wins.
+
+    `asked` is what a person wants: it can raise the bump, and never lower it.
+    """
+    derived = _derived(before, after)
+    if asked is None or _RANK[asked] <= _RANK[derived.bump]:
+        return derived
+    wish = f"{asked} was asked for; the facts alone make it {derived.bump}"
+    return Derivation(bump=asked, reasons=(wish, *derived.reasons))
+
+
+def _derived(before: ReleaseFacts, after: ReleaseFacts) -> Derivation:
+    breaks = contract_breaks(before.contract, after.contract)
     if breaks:
         return Derivation(bump=Bump.MAJOR, reasons=breaks)
-    changes = contract_additions(before, after) + recipe_changes(recipe_before, recipe_after)
+    changes = (
+        *contract_additions(before.contract, after.contract),
+        *recipe_changes(before.recipe, after.recipe),
+        *(str(change) for change in environment_changes(before, after) if not change.is_patch),
+    )
     if changes:
         return Derivation(bump=Bump.MINOR, reasons=changes)
     return Derivation(bump=Bump.PATCH, reasons=("same contract and recipe",))
@@ -113,6 +132,38 @@ def recipe_changes(before: dict[str, Any], after: dict[str, Any]) -> tuple[str, 
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     )
+
+
+class EnvironmentChange(Value):
+    """A dependency, or Python, in another version than before."""
+
+    name: str
+    before: str
+    after: str
+
+    @property
+    def is_patch(self) -> bool:
+        """Return whether major and minor number are the same."""
+        return _MINOR.findall(self.before)[:2] == _MINOR.findall(self.after)[:2]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.before} → {self.after}"
+
+
+def environment_changes(before: ReleaseFacts, after: ReleaseFacts) -> tuple[EnvironmentChange, ...]:
+    """List Python and the dependencies whose versions differ, or that came or went."""
+    old, new = _versions(before), _versions(after)
+    return tuple(
+        EnvironmentChange(name=name, before=old.get(name, "absent"), after=new.get(name, "absent"))
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    )
+
+
+def _versions(facts: ReleaseFacts) -> dict[str, str]:
+    pins = (line.split("==", 1) for line in facts.requirements.splitlines() if "==" in line)
+    python = facts.environment.get("python")
+    return {**({"Python": python} if python else {}), **dict(pins)}
 
 
 def _flat(recipe: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import getpass
 import hashlib
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,16 +25,27 @@ from modelyard.domain.releases import (
     UNFINISHED,
     Delivery,
     Event,
+    Registration,
     Release,
     ReleaseState,
     may_follow,
 )
 from modelyard.domain.values import Value
+from modelyard.domain.versioning import Bump, next_version
 from modelyard.errors import ConflictError, UnknownReleaseError
 from modelyard.ledger.observations import Observations
-from modelyard.ledger.schema import champions, connect, events, lock_key, releases
+from modelyard.ledger.schema import (
+    champions,
+    connect,
+    events,
+    lock_key,
+    releases,
+    reproductions,
+)
 
 V = TypeVar("V", bound=Value)
+
+_LOCK_POLL_SECONDS = 0.2
 
 
 def acting_person() -> str:
@@ -45,12 +57,22 @@ def acting_person() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
+class RecordedReproduction(Value):
+    """What came of rebuilding a release from its record."""
+
+    release_id: str
+    at: datetime
+    by: str
+    verdict: str
+    report: dict[str, Any]
+
+
 class Ledger(Observations):
     """The state database: SQLite by default, PostgreSQL by URL."""
 
     @classmethod
     def open(cls, url: str) -> Ledger:
-        """Connect, and create the tables that are missing.
+        """Connect, and bring the tables up to date.
 
         Raises ModelYardError where the database does not answer.
         """
@@ -61,10 +83,10 @@ class Ledger(Observations):
         self._engine.dispose()
 
     @contextmanager
-    def lock(self, model: str) -> Iterator[None]:
+    def lock(self, model: str, *, wait_seconds: float = 0.0) -> Iterator[None]:
         """Hold the right to change one model's releases; the kernel or the database frees it.
 
-        Raises ConflictError at once where another process holds it.
+        Raises ConflictError where another process still holds it after `wait_seconds`.
         """
         taken = ConflictError(
             f"Another delivery or rollback of {model} is under way. See `modelyard status`, and "
@@ -75,8 +97,11 @@ class Ledger(Observations):
                 isolation_level="AUTOCOMMIT"
             ) as connection:
                 key = lock_key(f"model:{model}")
-                if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))):
-                    raise taken
+                end = time.monotonic() + wait_seconds
+                while not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))):
+                    if time.monotonic() >= end:
+                        raise taken
+                    time.sleep(_LOCK_POLL_SECONDS)
                 try:
                     yield
                 finally:
@@ -87,7 +112,7 @@ class Ledger(Observations):
         # Not thread-local: Prefect may run the holder and its tasks in different threads.
         lock = filelock.FileLock(database.with_suffix(f".{name}.lock"), thread_local=False)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=wait_seconds, poll_interval=_LOCK_POLL_SECONDS)
         except filelock.Timeout as err:
             raise taken from err
         try:
@@ -128,21 +153,44 @@ class Ledger(Observations):
         self.record(release_id, state, value, why=why)
         return value
 
-    def number(self, release_id: str, version: str, payload: Value, *, why: str) -> None:
-        """Give a release its version and record it as registered, both or neither.
+    def number(
+        self, release_id: str, bump: Bump | None, register: Callable[[str], Registration]
+    ) -> Registration:
+        """Give a release the next version and record it as registered, both or neither; once.
 
-        Raises ConflictError where another release took the version first.
+        Versions are given one after another, so they are unique and leave no gap however many
+        deliveries ask at once. `register` makes the record of a version; `bump` is None where
+        there is no champion to compare with.
         """
-        try:
-            with self._engine.begin() as connection:
-                connection.execute(
-                    releases.update().where(releases.c.id == release_id).values(version=version)
+        with self._engine.begin() as connection:
+            model = connection.scalar(
+                sa.select(releases.c.model).where(releases.c.id == release_id)
+            )
+            if self._engine.dialect.name == "postgresql":  # SQLite has one writer at a time anyway
+                key = lock_key(f"versions:{model}")
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+            done = connection.scalar(
+                sa.select(events.c.payload).where(
+                    events.c.release_id == release_id,
+                    events.c.state == ReleaseState.REGISTERED.value,
                 )
-                self._append(connection, release_id, ReleaseState.REGISTERED, why, _json(payload))
-        except IntegrityError as err:
-            raise ConflictError(
-                f"Version {version} was given to another release meanwhile. Deliver again."
-            ) from err
+            )
+            if done is not None:
+                return Registration.model_validate(done)
+            taken = connection.scalars(
+                sa.select(releases.c.version).where(
+                    releases.c.model == model, releases.c.version.is_not(None)
+                )
+            )
+            registration = register(next_version(taken, bump))
+            connection.execute(
+                releases.update()
+                .where(releases.c.id == release_id)
+                .values(version=registration.version)
+            )
+            why = "; ".join(registration.bump_reasons) or "first release"
+            self._append(connection, release_id, ReleaseState.REGISTERED, why, _json(registration))
+        return registration
 
     def promote(
         self,
@@ -244,6 +292,29 @@ class Ledger(Observations):
             return tuple(
                 connection.scalars(sa.select(releases.c.model).distinct().order_by("model"))
             )
+
+    def record_reproduction(self, release_id: str, verdict: str, report: dict[str, Any]) -> None:
+        """Store what came of rebuilding a release."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                reproductions.insert().values(
+                    release_id=release_id,
+                    at=datetime.now(UTC),
+                    by=acting_person(),
+                    verdict=verdict,
+                    report=report,
+                )
+            )
+
+    def reproductions(self, release_id: str) -> tuple[RecordedReproduction, ...]:
+        """Return what came of rebuilding a release each time, oldest first."""
+        query = sa.select(reproductions).where(reproductions.c.release_id == release_id)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(reproductions.c.number)).mappings().all()
+        return tuple(
+            RecordedReproduction.model_validate({k: v for k, v in row.items() if k != "number"})
+            for row in rows
+        )
 
     def _append(
         self,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import threading
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -105,12 +107,30 @@ windows = sa.Table(
     sa.UniqueConstraint("model", "start"),
 )
 
+reproductions = sa.Table(
+    "reproductions",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("release_id", sa.ForeignKey("releases.id"), nullable=False, index=True),
+    sa.Column("at", _Utc, nullable=False),
+    sa.Column("by", sa.String(200), nullable=False),
+    sa.Column("verdict", sa.String(20), nullable=False),
+    sa.Column("report", sa.JSON, nullable=False),
+)
+
+_one_alembic = threading.Lock()
+"""Alembic keeps what it migrates in module variables."""
+
+NEWEST = "0002"
+"""The last migration: a database that says so is not looked at any further when it is opened."""
+
 
 def connect(url: str) -> sa.Engine:
-    """Connect, and create the tables that are missing.
+    """Connect, and bring the schema up to date; a new database gets all of it.
 
     Raises ConfigError where the URL names no database that can be used here, ModelYardError where
-    the database does not answer; a broken SQLite file is a ModelYardError now and later.
+    the database does not answer or was written by a newer ModelYard; a broken SQLite file is a
+    ModelYardError now and later.
     """
     engine = _engine(url)
     if engine.dialect.name == "sqlite":
@@ -121,18 +141,47 @@ def connect(url: str) -> sa.Engine:
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":  # two first users would both create
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock_key("schema"))))
-            metadata.create_all(connection)
+            _migrate(connection)
     except OperationalError as err:
+        engine.dispose()
         raise ModelYardError(
             f"The state database {_shown(engine.url)} does not answer: {err.orig}. Start it, or "
             "mend ledger.url in configs/platform.yaml."
         ) from err
+    except ModelYardError:
+        engine.dispose()
+        raise
     return engine
 
 
 def lock_key(name: str) -> int:
     """Map a name to PostgreSQL's signed 64-bit space of advisory locks."""
     return int.from_bytes(hashlib.sha256(f"modelyard:{name}".encode()).digest()[:8], signed=True)
+
+
+def _migrate(connection: sa.Connection) -> None:
+    tables = set(sa.inspect(connection).get_table_names())
+    version = None
+    if "alembic_version" in tables:
+        version = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    if version == NEWEST:
+        return
+    from alembic import command  # only where there is something to do
+    from alembic.config import Config
+
+    if version is not None and version > NEWEST:
+        raise ModelYardError(
+            f"The state database {_shown(connection.engine.url)} was written by a newer ModelYard "
+            f"(its schema is {version}, this one knows {NEWEST}). Install that version or a later "
+            "one."
+        )
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    with _one_alembic:
+        if version is None and "releases" in tables:  # it is older than the migrations
+            command.stamp(config, "0001")
+        command.upgrade(config, "head")
 
 
 def _engine(url: str) -> sa.Engine:

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from modelyard.domain.releases import Snapshot
-from modelyard.domain.values import Span
+from modelyard.adapters.learning.outcomes import as_labels
+from modelyard.domain.changelog import RowChange
+from modelyard.domain.releases import Delivery, Snapshot
+from modelyard.domain.values import Contract, MLTask, Span
 from modelyard.errors import DataError
 
 
@@ -39,6 +41,45 @@ def load_snapshot(snapshot: Snapshot, folder: Path) -> pd.DataFrame:
     if fingerprint_rows(rows) != snapshot.fingerprint:
         raise DataError(f"{path} was changed: its rows no longer hash to its name. Restore it.")
     return rows
+
+
+def compare_snapshots(before: Delivery, after: Delivery, folder: Path) -> RowChange | None:
+    """Count the training rows that two deliveries share, by the columns that both have.
+
+    None where the rows of one of them are no longer stored as they were.
+    """
+    try:
+        old, new = load_snapshot(before.training, folder), load_snapshot(after.training, folder)
+    except DataError:
+        return None
+    both = [name for name in new.columns if name in old.columns]
+    # Rows may repeat: each is counted as often as it is there.
+    counts = [pd.Series(row_hashes(rows[both])).value_counts() for rows in (old, new)]
+    shared = int(pd.concat(counts, axis=1, keys=("old", "new")).dropna().min(axis=1).sum())
+    return RowChange(
+        shared=shared,
+        added=len(new) - shared,
+        removed=len(old) - shared,
+        target=_target_means(before.contract, old, after.contract, new),
+    )
+
+
+def _target_means(
+    before: Contract, old: pd.DataFrame, after: Contract, new: pd.DataFrame
+) -> tuple[float, float] | None:
+    same = (before.task, before.target, before.positive) == (
+        after.task,
+        after.target,
+        after.positive,
+    )
+    if not same or after.task is MLTask.MULTICLASS:
+        return None
+    if after.positive is None:
+        return float(old[after.target].mean()), float(new[after.target].mean())
+    shares = [
+        (as_labels(rows[after.target], after) == after.positive).mean() for rows in (old, new)
+    ]
+    return float(shares[0]), float(shares[1])
 
 
 def fingerprint_rows(rows: pd.DataFrame) -> str:

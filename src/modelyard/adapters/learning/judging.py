@@ -13,7 +13,14 @@ from modelyard.adapters.learning.outcomes import Outcomes, as_labels, as_outcome
 from modelyard.adapters.learning.pipelines import fit_baseline
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.gate import SliceMetric
-from modelyard.domain.metrics import Interval, Metric, metric_interval, metrics_for
+from modelyard.domain.metrics import (
+    Interval,
+    Metric,
+    get_metric,
+    metric_interval,
+    metrics_for,
+    paired_difference,
+)
 from modelyard.domain.releases import Candidate, Delivery, Release
 from modelyard.domain.values import Contract
 from modelyard.errors import InvalidInputError, RequestError
@@ -163,6 +170,28 @@ def measure(
         except InvalidInputError:  # one class only, or a constant outcome
             continue
     return measured
+
+
+def measure_gains(comparison: Comparison, confidence: float) -> dict[str, Interval]:
+    """Return the challenger's gain over the champion in every metric that both have."""
+    champion = comparison.champion
+    if champion is None:
+        return {}
+    gains = {}
+    for name in comparison.challenger.metrics:
+        if name not in champion.metrics:
+            continue
+        metric = get_metric(name)
+        gain = paired_difference(
+            metric,
+            comparison.truth,
+            comparison.challenger.outcomes.for_metric(metric),
+            champion.outcomes.for_metric(metric),
+            confidence=confidence,
+        )
+        if np.isfinite([gain.value, gain.low, gain.high]).all():
+            gains[name] = gain
+    return gains
 
 
 def measure_slices(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
@@ -99,9 +100,27 @@ def _tell(ran: Task[Any, Any], run: TaskRun, state: str) -> None:
         _ended[flow_run_id] = _ended.get(flow_run_id, 0) + 1
     total = _named_steps(FlowRunContext.get())
     news = StepNews(flow_run_id, ran.name, state, _ended.get(flow_run_id, 0), total)
+    _hear(news)
+    _show_progress(news)
+
+
+@contextmanager
+def announced(title: str) -> Iterator[None]:
+    """Tell the listeners of something that takes time and is no task."""
+    context = FlowRunContext.get()
+    flow_run_id = str(context.flow_run.id) if context and context.flow_run else ""
+    state = "failed"
+    _hear(StepNews(flow_run_id, title, "running", 0, 0))
+    try:
+        yield
+        state = "completed"
+    finally:
+        _hear(StepNews(flow_run_id, title, state, 0, 0))
+
+
+def _hear(news: StepNews) -> None:
     for listener in listeners:
         listener(news)
-    _show_progress(news)
 
 
 def _named_steps(context: FlowRunContext | None) -> int:

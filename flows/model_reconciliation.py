@@ -1,0 +1,22 @@
+"""What the ledger says, made true where it is not."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from modelyard.adapters.prefect.holding import hold_model
+from modelyard.domain.mirror import Finding
+from tasks.registration import reconcile_registry
+
+
+@flow(name="reconcile", flow_run_name="reconcile {model}")
+def reconcile_model(model: str) -> list[Finding]:
+    """Find what a crash or somebody's hand left different from the ledger, and mend it.
+
+    It looks at the versions, aliases, tags and descriptions in MLflow's registry.
+
+    Args:
+        model: Name of a model that has a release.
+    """
+    with hold_model(model):
+        return reconcile_registry(model)

@@ -1,0 +1,1 @@
+"""How does an older state database become today's?"""
