@@ -40,9 +40,9 @@ from modelyard.adapters.docker.engine import (
 from modelyard.adapters.docker.haproxy import PORT
 from modelyard.adapters.docker.wheels import (
     BasePython,
+    container_requirements,
     fetch_packages,
     lock_requirements,
-    serving_requirements,
 )
 from modelyard.domain.values import ImageRef
 from modelyard.errors import BundleError, RolloutError
@@ -174,7 +174,7 @@ def _runtime_key(base: Image, requirements: Path) -> str:
         str(base.id),
         RUNTIME_DOCKERFILE,
         requirements.read_text(),
-        *serving_requirements(),
+        *container_requirements(),
         *(hashlib.sha256(content).hexdigest() for _, content in sorted(_application().items())),
     ):
         digest.update(f"{part}\0".encode())

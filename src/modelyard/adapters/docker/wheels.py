@@ -10,12 +10,11 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
-from packaging.requirements import Requirement
 from uv import find_uv_bin
 
+from modelyard.adapters.learning.environment import serving_extra
 from modelyard.errors import RolloutError
 
 
@@ -35,7 +34,7 @@ def lock_requirements(requirements: Path, python: BasePython, lock: Path) -> Non
         *("-", str(requirements), "--output-file", str(draft)),
         *("--generate-hashes", "--no-header", "--no-annotate", "--quiet"),
         python=python,
-        given="\n".join(serving_requirements()),
+        given="\n".join(container_requirements()),
     )
     draft.replace(lock)
 
@@ -75,11 +74,6 @@ def _uv(command: str, *words: str, python: BasePython, given: str = "") -> None:
         )
 
 
-def serving_requirements() -> list[str]:
-    """Return what a replica needs beside the model's own packages, from our own metadata."""
-    there = {"extra": "serving", "sys_platform": "linux", "platform_system": "Linux"}
-    return sorted(
-        f"{r.name}{r.specifier}"
-        for r in map(Requirement, metadata.requires("modelyard") or ())
-        if r.marker and r.marker.evaluate(there) and not r.marker.evaluate(there | {"extra": ""})
-    )
+def container_requirements() -> list[str]:
+    """Return what a replica in a container needs beside the model's own packages."""
+    return serving_extra(sys_platform="linux", platform_system="Linux")

@@ -40,17 +40,25 @@ def pin_requirements(roots: tuple[str, ...]) -> str:
 
 def serving_requirements(model_packages: tuple[str, ...]) -> str:
     """Return the pinned requirements of a replica that serves a model of these packages."""
-    own = [
-        requirement
-        for requirement in map(Requirement, metadata.requires("modelyard") or ())
-        if requirement.marker is not None and requirement.marker.evaluate({"extra": "serving"})
-    ]
-    roots = {
-        f"{r.name}[{','.join(sorted(r.extras))}]" if r.extras else r.name
-        for r in own
-        if r.marker is None or r.marker.evaluate({"extra": "serving"})
-    }
-    return pin_requirements(tuple(sorted(roots | set(model_packages))))
+    return pin_requirements((*serving_extra(), *model_packages))
+
+
+def serving_extra(**platform: str) -> list[str]:
+    """Return what a replica needs beside the model's own packages, from our own metadata.
+
+    `platform` are marker variables, like sys_platform, of another machine than this one.
+    """
+
+    def asked_for(requirement: Requirement, extra: str) -> bool:
+        marker = requirement.marker
+        return marker is not None and marker.evaluate({**platform, "extra": extra})
+
+    own = map(Requirement, metadata.requires("modelyard") or ())
+    return sorted(
+        str(requirement).partition(";")[0]
+        for requirement in own
+        if asked_for(requirement, "serving") and not asked_for(requirement, "")
+    )
 
 
 def model_packages(estimator: str) -> tuple[str, ...]:
