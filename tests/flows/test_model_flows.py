@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
 import pandas as pd
 import pytest
@@ -67,8 +69,9 @@ def test_the_loop_from_the_first_release_to_the_way_back(
     assert (quiet.causes, shifted.causes) == ((), (IncidentCause.PERFORMANCE,))
     assert monitor_model(MODEL, as_of=FIRST + 2 * WEEK) == []
     assert shifted.report is not None
-    report = workspace.tracking.load_text(workspace.tracking.monitoring_run(MODEL), shifted.report)
-    assert "<html" in report.lower()
+    tracking = workspace.tracking
+    report = tracking.client.download_artifacts(tracking.monitoring_run(MODEL), shifted.report)
+    assert "<html" in Path(report).read_text().lower()
     assert "degraded" in pages(prefect_server)[f"monitoring-{MODEL}"]
 
     decision = retrain_model(MODEL, cause=RetrainingCause.PERFORMANCE, as_of=SECOND)

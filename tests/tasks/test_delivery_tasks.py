@@ -143,7 +143,8 @@ def test_the_gate_promotes_what_beats_the_naive_model_and_shows_why(workspace: W
     plots = tracking.client.list_artifacts(candidate.mlflow_run_id, "plots")
     assert all(plot.path.endswith(".png") for plot in plots)
     assert len(plots) >= 2
-    assert '"verdict": "promote"' in tracking.load_text(candidate.mlflow_run_id, "gate.json")
+    why = tracking.client.download_artifacts(candidate.mlflow_run_id, "gate.json")
+    assert '"verdict": "promote"' in Path(why).read_text()
 
 
 def test_a_dry_run_measures_and_ends_there(workspace: Workspace) -> None:
@@ -230,7 +231,8 @@ def test_a_registration_is_numbered_once_and_mirrored_to_mlflow(workspace: Works
     run = client.get_run(built.candidate.mlflow_run_id)
     assert run.info.run_name == f"{MODEL} 1.0.0"
     assert run.data.tags["mlflow.note.content"] == registration.changelog
-    assert workspace.tracking.load_text(run.info.run_id, "CHANGELOG.md") == registration.changelog
+    logged = client.download_artifacts(run.info.run_id, "CHANGELOG.md")
+    assert Path(logged).read_text() == registration.changelog
 
 
 def test_a_bundle_is_built_once_and_predicts_what_it_recorded(workspace: Workspace) -> None:
