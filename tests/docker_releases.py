@@ -15,12 +15,10 @@ from modelyard.adapters.learning.environment import serving_requirements
 from modelyard.domain.values import Fleet, ImageRef, Service
 from modelyard.serving.bundle import write_bundle
 from modelyard.serving.model_file import save_model
-from tests.serving_bundles import PLAIN
+from tests.serving_bundles import FACTORS, PLAIN
 
 BASE_IMAGE = "python:3.11-slim"
 GATEWAY_IMAGE = "haproxy:lts"
-FACTORS = {"1.0.0": 2.0, "2.0.0": 3.0}
-"""What each release multiplies its input with."""
 
 
 def write_release(folder: Path, model: str, version: str, requirements: str | None = None) -> str:
@@ -61,6 +59,24 @@ class Releases:
             weight=weight,
         )
 
+    def build(
+        self,
+        engine: DockerClient,
+        version: str,
+        bundle: Path | None = None,
+        digest: str | None = None,
+    ) -> ImageRef:
+        """Build the image of a release, or of another bundle that is said to be it."""
+        return build_image(
+            bundle or self.bundles[version],
+            model=self.model,
+            version=version,
+            digest=digest or self.digests[version],
+            base_image=BASE_IMAGE,
+            home=self.home,
+            engine=engine,
+        )
+
     def service(self, version: str, replicas: int = 1, port: int | None = None) -> Service:
         return Service(model=self.model, port=port, fleets=(self.fleet(version, replicas),))
 
@@ -69,16 +85,6 @@ def build_releases(engine: DockerClient, home: Path, model: str) -> Releases:
     """Write and build both releases."""
     bundles = {version: home / "bundles" / version for version in FACTORS}
     digests = {v: write_release(folder, model, v) for v, folder in bundles.items()}
-    images = {
-        version: build_image(
-            folder,
-            model=model,
-            version=version,
-            digest=digests[version],
-            base_image=BASE_IMAGE,
-            home=home,
-            engine=engine,
-        )
-        for version, folder in bundles.items()
-    }
-    return Releases(model, home, bundles, digests, images)
+    releases = Releases(model, home, bundles, digests, images={})
+    releases.images.update((version, releases.build(engine, version)) for version in FACTORS)
+    return releases

@@ -43,6 +43,9 @@ PLAIN = Contract(
     task=MLTask.REGRESSION, columns=(Column(name="x", kind=NUMERIC),), target="y", id="id"
 )
 
+FACTORS = {"1.0.0": 2.0, "2.0.0": 3.0}
+"""What each plain release multiplies its x with."""
+
 
 def weather(rows: int = 120) -> pd.DataFrame:
     """Return rows that fit REGRESSION and BINARY."""

@@ -1,4 +1,4 @@
-"""What integration tests share: the Docker engine, releases built on it, empty databases."""
+"""What integration tests share: targets, the Docker engine, releases on it, empty databases."""
 
 from __future__ import annotations
 
@@ -14,6 +14,16 @@ from docker import DockerClient
 from modelyard.adapters.docker.engine import connect_engine, require_image
 from modelyard.errors import EngineUnavailableError, RolloutError
 from tests.docker_releases import BASE_IMAGE, GATEWAY_IMAGE, Releases, build_releases
+from tests.local_yard import MODEL, Yard
+
+
+@pytest.fixture
+def yard(tmp_path: Path) -> Iterator[Yard]:
+    """A folder with a local target; the tests of the Docker target have a yard of their own."""
+    made = Yard(tmp_path)
+    yield made
+    made.target.remove(MODEL)
+    assert made.processes() == []
 
 
 @pytest.fixture(scope="session")

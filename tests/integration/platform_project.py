@@ -81,7 +81,7 @@ def make_project(root: Path, models: tuple[str, ...] = ("alpha",), more: str = "
     for name in models:
         write_model(root, name)
     (root / "configs" / "platform.yaml").write_text(
-        f"home: .modelyard\nports: {{prefect: {_free_port()}, mlflow: {_free_port()}}}\n{more}"
+        f"home: .modelyard\nports: {{prefect: {free_port()}, mlflow: {free_port()}}}\n{more}"
     )
     shutil.copytree(
         CHECKOUT / "deployments",
@@ -99,7 +99,8 @@ def make_project(root: Path, models: tuple[str, ...] = ("alpha",), more: str = "
     return Project(root)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port on which nothing listens at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -10,7 +10,7 @@ import pytest
 from docker import DockerClient
 
 from modelyard.adapters.docker.engine import HARDENED, connect_engine, require_image
-from modelyard.adapters.docker.images import BUNDLE_FOLDER, build_image
+from modelyard.adapters.docker.images import BUNDLE_FOLDER
 from modelyard.domain.values import ImageRef
 from modelyard.errors import BundleError, EngineUnavailableError, RolloutError
 from modelyard.serving.bundle import bundle_digest
@@ -21,18 +21,6 @@ from tests.serving_bundles import falsify_golden
 pytestmark = pytest.mark.xdist_group("docker")
 
 SECRET = "image-test-secret-5f1c"
-
-
-def rebuild(engine: DockerClient, releases: Releases, version: str) -> ImageRef:
-    return build_image(
-        releases.bundles[version],
-        model=releases.model,
-        version=version,
-        digest=releases.digests[version],
-        base_image=BASE_IMAGE,
-        home=releases.home,
-        engine=engine,
-    )
 
 
 def run_inside(engine: DockerClient, image: ImageRef, code: str) -> str:
@@ -89,7 +77,7 @@ def test_no_path_or_secret_of_this_machine_gets_into_an_image(
     docker_engine: DockerClient, releases: Releases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    image = docker_engine.images.get(rebuild(docker_engine, releases, "2.0.0").id)
+    image = docker_engine.images.get(releases.build(docker_engine, "2.0.0").id)
     about = json.dumps([image.attrs["Config"], image.history()])
     code = f"""
 import pathlib
@@ -118,7 +106,7 @@ def test_building_the_same_bundle_again_does_nothing(
     docker_engine: DockerClient, releases: Releases
 ) -> None:
     begun = time.monotonic()
-    assert rebuild(docker_engine, releases, "1.0.0") == releases.images["1.0.0"]
+    assert releases.build(docker_engine, "1.0.0") == releases.images["1.0.0"]
     assert time.monotonic() - begun < 2
 
 
@@ -130,15 +118,7 @@ def test_a_bundle_that_does_not_predict_as_recorded_gets_no_image(
     falsify_golden(bundle)
     digest = bundle_digest(bundle)
     with pytest.raises(BundleError, match="does not predict as recorded: golden row 1"):
-        build_image(
-            bundle,
-            model=releases.model,
-            version="1.0.0",
-            digest=digest,
-            base_image=BASE_IMAGE,
-            home=releases.home,
-            engine=docker_engine,
-        )
+        releases.build(docker_engine, "1.0.0", bundle, digest)
     left = docker_engine.images.list(filters={"label": f"modelyard.digest={digest}"})
     assert left == []
     assert docker_engine.images.get(releases.images["1.0.0"].tags[1]).id == (
@@ -153,15 +133,7 @@ def test_a_bundle_that_was_changed_is_refused_before_it_is_built(
     digest = write_release(bundle, releases.model, "1.0.0")
     (bundle / "requirements.txt").write_text("scikit-learn\n")
     with pytest.raises(BundleError, match=f"not {digest}"):
-        build_image(
-            bundle,
-            model=releases.model,
-            version="1.0.0",
-            digest=digest,
-            base_image=BASE_IMAGE,
-            home=releases.home,
-            engine=docker_engine,
-        )
+        releases.build(docker_engine, "1.0.0", bundle, digest)
 
 
 def test_requirements_that_cannot_be_had_are_named(
@@ -170,15 +142,7 @@ def test_requirements_that_cannot_be_had_are_named(
     bundle = tmp_path / "1.0.0"
     digest = write_release(bundle, releases.model, "1.0.0", "scikit-learn==0.0.0.1\n")
     with pytest.raises(RolloutError, match=r"scikit-learn==0\.0\.0\.1"):
-        build_image(
-            bundle,
-            model=releases.model,
-            version="1.0.0",
-            digest=digest,
-            base_image=BASE_IMAGE,
-            home=tmp_path / "home",
-            engine=docker_engine,
-        )
+        releases.build(docker_engine, "1.0.0", bundle, digest)
 
 
 def test_an_image_that_is_not_there_is_named_with_how_to_get_it(

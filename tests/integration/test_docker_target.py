@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import socket
-import threading
-import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -25,11 +21,14 @@ from modelyard.adapters.docker.target import DockerTarget
 from modelyard.domain.values import ReplicaState, Service, ServiceStatus
 from modelyard.errors import RefusedError, RolloutError
 from tests.docker_releases import GATEWAY_IMAGE, Releases
+from tests.services import answers, load, predict, wait_for
 
 # Images are built once, and the engine is not fought over.
 pytestmark = pytest.mark.xdist_group("docker")
 
 READY = ReplicaState.READY
+CLIENTS = (True, True, False, False)
+"""Of those that send load, two keep their connection."""
 
 
 @dataclass
@@ -89,65 +88,15 @@ def yard(
     made.remove()
 
 
-def predict(status: ServiceStatus, x: float = 5.0) -> tuple[str, float]:
-    """Return which release answered, and what."""
-    answer = httpx.post(f"{status.url}/invocations", json={"instances": [{"x": x}]}, timeout=20)
-    answer.raise_for_status()
-    return answer.headers["X-ModelYard-Release"], round(answer.json()["predictions"][0], 6)
-
-
-def wait_for(what: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.2)
-
-
-@dataclass
-class Load:
-    """What clients saw."""
-
-    answers: list[tuple[str, float]] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-
-
-@contextmanager
-def load(status: ServiceStatus) -> Iterator[Load]:
-    """Send requests from two clients that keep their connection and two that do not."""
-    seen, stop = Load(), threading.Event()
-
-    def run(keep_alive: bool) -> None:
-        headers = {} if keep_alive else {"Connection": "close"}
-        with httpx.Client(base_url=status.url, headers=headers, timeout=20) as client:
-            while not stop.is_set():
-                try:
-                    answer = client.post("/invocations", json={"instances": [{"x": 5}]})
-                    answer.raise_for_status()
-                except httpx.HTTPError as err:
-                    seen.failures.append(repr(err))
-                    continue
-                release = answer.headers["X-ModelYard-Release"]
-                seen.answers.append((release, round(answer.json()["predictions"][0], 6)))
-
-    with ThreadPoolExecutor(4) as pool:
-        clients = [pool.submit(run, keep_alive) for keep_alive in (True, True, False, False)]
-        try:
-            yield seen
-        finally:
-            stop.set()
-    for client in clients:
-        client.result()
-
-
 def test_releases_are_swapped_under_load_without_a_failed_request(yard: Yard) -> None:
     first = yard.sync("1.0.0", replicas=2)
-    with load(first) as seen:
+    with load(first, CLIENTS) as seen:
         status = yard.sync("2.0.0", replicas=2)
         assert status.url == first.url
         assert predict(status) == ("2.0.0", 15.0)
         wait_for(lambda: len(seen.answers) >= 5000, seconds=120)
     assert seen.failures == []
-    assert set(seen.answers) == {("1.0.0", 10.0), ("2.0.0", 15.0)}
+    assert seen.said == {("1.0.0", 10.0), ("2.0.0", 15.0)}
     assert [(r.version, r.state) for r in status.replicas] == [("2.0.0", READY)] * 2
     assert {r.id for r in status.replicas}.isdisjoint({r.id for r in first.replicas})
     assert len(yard.containers()) == 3, "nothing of the swapped fleets is left"
@@ -176,7 +125,7 @@ def test_a_replica_that_dies_is_restarted_and_its_requests_go_to_another(
 ) -> None:
     status = yard.sync("1.0.0", replicas=2)
     victim = yard.engine.containers.get(status.replicas[0].id)
-    with load(status) as seen:
+    with load(status, CLIENTS) as seen:
         wait_for(lambda: len(seen.answers) > 100)
         victim.exec_run(["python", "-c", "import os; os.kill(-1, 9)"])
 
@@ -191,7 +140,7 @@ def test_a_replica_that_dies_is_restarted_and_its_requests_go_to_another(
     # An answer that had begun when its replica died cannot be taken back and asked for again.
     assert len(seen.failures) <= 2, seen.failures
     assert all("peer closed connection" in failure for failure in seen.failures)
-    assert set(seen.answers) == {("1.0.0", 10.0)}
+    assert seen.said == {("1.0.0", 10.0)}
 
 
 def test_a_replica_that_was_removed_by_hand_is_put_back_at_the_next_sync(yard: Yard) -> None:
@@ -216,13 +165,6 @@ def test_a_gateway_that_was_killed_or_removed_comes_back_with_its_servers_and_po
     after = yard.sync("2.0.0")
     assert after == before
     assert predict(after) == ("2.0.0", 15.0)
-
-
-def answers(status: ServiceStatus) -> bool:
-    try:
-        return httpx.get(f"{status.url}/ready", timeout=20).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def test_traffic_is_split_by_weight_and_the_weights_can_be_changed(yard: Yard) -> None:

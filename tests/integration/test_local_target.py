@@ -1,148 +1,31 @@
-"""The local target keeps one release serving, whatever is swapped or killed."""
+"""The local target keeps one release serving, whatever is swapped or refused."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from modelyard.adapters.data.inference_log import compact, read_predictions
 from modelyard.adapters.local import LocalTarget
-from modelyard.domain.values import Fleet, ReplicaState, Service, ServiceStatus
+from modelyard.domain.values import ReplicaState, Service, ServiceStatus
 from modelyard.errors import RefusedError, RolloutError
-from modelyard.serving.bundle import bundle_digest
-from tests.serving_bundles import PLAIN, bundle_of, falsify_golden, plain_bundle
-
-MODEL = "bikes"
-FACTORS = {"1.0.0": 2.0, "2.0.0": 3.0}
-
-
-class Yard:
-    """A project folder with bundles of releases and a local target."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.log_folder = folder / "log" / MODEL
-        self.target = LocalTarget(folder / "run", folder / "log")
-
-    def service(self, version: str, replicas: int = 1, port: int | None = None) -> Service:
-        bundle = self.folder / version
-        if not bundle.exists():
-            plain_bundle(bundle, version, FACTORS[version])
-        fleet = Fleet(
-            version=version,
-            bundle=str(bundle),
-            digest=bundle_digest(bundle),
-            replicas=replicas,
-        )
-        return Service(model=MODEL, port=port, fleets=(fleet,))
-
-    def processes(self) -> list[psutil.Process]:
-        """Return what runs with this folder in its command line."""
-        found = []
-        for process in psutil.process_iter(["cmdline", "status"]):
-            command = process.info["cmdline"] or []
-            if process.info["status"] != psutil.STATUS_ZOMBIE and any(
-                str(self.folder) in argument for argument in command
-            ):
-                found.append(process)
-        return found
-
-    def supervisor(self) -> psutil.Process:
-        (found,) = [p for p in self.processes() if "modelyard.serving.supervisor" in p.cmdline()]
-        return found
-
-    def logged(self) -> pd.DataFrame:
-        now = datetime.now(UTC)
-        return read_predictions(
-            self.log_folder, now - timedelta(hours=1), now + timedelta(minutes=1)
-        )
-
-
-@pytest.fixture
-def yard(tmp_path: Path) -> Iterator[Yard]:
-    made = Yard(tmp_path)
-    yield made
-    made.target.remove(MODEL)
-    assert made.processes() == []
-
-
-def predict(status: ServiceStatus, x: float = 5.0) -> tuple[str, float]:
-    """Return which release answered, and what."""
-    answer = httpx.post(f"{status.url}/invocations", json={"instances": [{"x": x}]}, timeout=10)
-    answer.raise_for_status()
-    return answer.headers["X-ModelYard-Release"], round(answer.json()["predictions"][0], 6)
-
-
-def wait_for(what: Callable[[], bool], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)
-
-
-@dataclass
-class Load:
-    """What clients saw."""
-
-    answers: list[tuple[str, str, float]] = field(default_factory=list)
-    """Request id, release, prediction for x = 5."""
-    failures: list[str] = field(default_factory=list)
-
-
-@contextlib.contextmanager
-def load(status: ServiceStatus, tolerant: bool = False) -> Iterator[Load]:
-    """Send requests from a client that keeps its connection and from one that does not."""
-    seen, stop = Load(), threading.Event()
-
-    def send(client: httpx.Client, headers: dict[str, str]) -> None:
-        answer = client.post("/invocations", json={"instances": [{"x": 5}]}, headers=headers)
-        answer.raise_for_status()
-        release = answer.headers["X-ModelYard-Release"]
-        prediction = round(answer.json()["predictions"][0], 6)
-        seen.answers.append((answer.headers["X-Request-Id"], release, prediction))
-
-    def run(keep_alive: bool) -> None:
-        headers = {} if keep_alive else {"Connection": "close"}
-        with httpx.Client(base_url=status.url, timeout=20) as client:
-            while not stop.is_set():
-                try:
-                    send(client, headers)
-                except httpx.HTTPError as err:
-                    seen.failures.append(repr(err))
-                    time.sleep(0.01)
-
-    threads = [threading.Thread(target=run, args=(i == 0,)) for i in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield seen
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert tolerant or seen.failures == []
+from tests.local_yard import MODEL, Yard
+from tests.services import answers, load, predict, wait_for
+from tests.serving_bundles import FACTORS, PLAIN, bundle_of, falsify_golden, plain_bundle
 
 
 def test_releases_are_swapped_under_load_without_a_failed_request(yard: Yard) -> None:
@@ -154,10 +37,8 @@ def test_releases_are_swapped_under_load_without_a_failed_request(yard: Yard) ->
             assert predict(status) == (version, 5 * FACTORS[version])
             time.sleep(0.3)
         wait_for(lambda: len(seen.answers) > 2000)
-    assert {(release, said) for _, release, said in seen.answers} == {
-        ("1.0.0", 10.0),
-        ("2.0.0", 15.0),
-    }
+    assert seen.failures == []
+    assert seen.said == {("1.0.0", 10.0), ("2.0.0", 15.0)}
     assert {r.version for r in status.replicas} == {"1.0.0"}
     assert len(yard.logged()) == len(seen.answers) + 2
 
@@ -220,76 +101,6 @@ def test_a_release_whose_model_file_was_changed_is_not_served(yard: Yard) -> Non
     assert yard.processes() == [], "a first release that fails leaves no process"
 
 
-def test_a_killed_replica_is_started_again(yard: Yard) -> None:
-    status = yard.target.sync(yard.service("1.0.0", replicas=2))
-    victim, survivor = status.replicas
-    os.kill(int(victim.id), signal.SIGKILL)
-
-    def whole() -> bool:
-        now = yard.target.status(MODEL)
-        assert now is not None
-        return [r.state for r in now.replicas] == [ReplicaState.READY] * 2 and (
-            victim.id not in {r.id for r in now.replicas}
-        )
-
-    wait_for(whole)
-    now = yard.target.status(MODEL)
-    assert now is not None
-    assert sorted(r.restarts for r in now.replicas) == [0, 1]
-    assert survivor in now.replicas
-    assert predict(now) == ("1.0.0", 10.0)
-
-
-@pytest.mark.parametrize("how", ["sync", "status"])
-def test_a_killed_supervisor_takes_its_replicas_along_and_comes_back_on_its_port(
-    yard: Yard, how: str
-) -> None:
-    service = yard.service("1.0.0", replicas=2)
-    before = yard.target.sync(service)
-    replicas = [psutil.Process(int(r.id)) for r in before.replicas]
-    yard.supervisor().kill()
-    wait_for(lambda: yard.processes() == [])
-    assert all(not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in replicas)
-    if how == "sync":
-        after = yard.target.sync(service)
-        assert [r.state for r in after.replicas] == [ReplicaState.READY] * 2
-    else:
-        after = yard.target.status(MODEL)
-        assert after is not None
-    assert after.url == before.url
-    wait_for(lambda: answers(after))
-    assert predict(after) == ("1.0.0", 10.0)
-
-
-def answers(status: ServiceStatus) -> bool:
-    try:
-        return httpx.get(f"{status.url}/ready", timeout=20).status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def test_a_supervisor_that_was_just_killed_is_replaced_at_once(yard: Yard) -> None:
-    before = yard.target.sync(yard.service("1.0.0"))
-    yard.supervisor().kill()
-    after = yard.target.sync(yard.service("2.0.0"))
-    assert after.url == before.url
-    wait_for(lambda: predict(after) == ("2.0.0", 15.0))
-
-
-def test_removing_leaves_no_process_also_after_a_kill(yard: Yard) -> None:
-    yard.target.remove(MODEL)
-    yard.target.sync(yard.service("1.0.0", replicas=2))
-    record = json.loads((yard.folder / "run" / MODEL / "supervisor.json").read_text())
-    assert Path(record["socket"]).exists()
-    yard.supervisor().kill()
-    yard.target.remove(MODEL)
-    assert yard.processes() == []
-    assert not Path(record["socket"]).parent.exists()
-    assert yard.target.status(MODEL) is None
-    yard.target.remove(MODEL)
-    assert yard.target.models() == ()
-
-
 def test_a_stopped_service_stays_stopped_until_it_is_resumed(yard: Yard) -> None:
     before = yard.target.sync(yard.service("1.0.0"))
     yard.target.stop(MODEL)
@@ -302,21 +113,6 @@ def test_a_stopped_service_stays_stopped_until_it_is_resumed(yard: Yard) -> None
     yard.target.resume(MODEL)
     wait_for(lambda: answers(before))
     assert predict(before) == ("1.0.0", 10.0)
-
-
-def test_what_was_answered_before_a_kill_is_in_the_log(yard: Yard) -> None:
-    status = yard.target.sync(yard.service("1.0.0", replicas=2))
-    with load(status, tolerant=True) as seen:
-        wait_for(lambda: len(seen.answers) > 300)
-        for replica in status.replicas:
-            os.kill(int(replica.id), signal.SIGKILL)
-        killed_at = len(seen.answers)
-        wait_for(lambda: len(seen.answers) > killed_at + 50)
-    logged = yard.logged()
-    assert {request for request, _, _ in seen.answers} <= set(logged["__request_id"])
-    compact(yard.log_folder)
-    assert len(list(yard.log_folder.glob("*.parquet"))) == 2
-    pd.testing.assert_frame_equal(yard.logged(), logged)
 
 
 def test_two_callers_at_once_make_one_supervisor(yard: Yard) -> None:

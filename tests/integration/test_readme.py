@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -30,8 +29,8 @@ from modelyard.adapters.platform.processes import marked_processes
 from modelyard.cli import app
 from modelyard.ledger import Ledger
 from modelyard.project import Project
+from tests.integration.platform_project import CHECKOUT, free_port
 
-CHECKOUT = Path(__file__).parents[2]
 ENVIRONMENT = Path(sys.executable).parents[1]
 README = CHECKOUT / "README.md"
 QUICKSTART = CHECKOUT / "docs" / "quickstart.md"
@@ -84,7 +83,7 @@ class Shell:
         text = platform.read_text()
         for port in ("4200", "5000"):
             assert text.count(port) == 1
-            text = text.replace(port, str(_free_port()))
+            text = text.replace(port, str(free_port()))
         platform.write_text(text)
 
     def do(self, block: Block) -> str:
@@ -159,12 +158,6 @@ def _as_expected(line: str) -> str:
 
 def _is_make(line: str) -> bool:
     return line.startswith("make ")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _rides(start: str, days: int, level: float) -> pd.DataFrame:
