@@ -14,7 +14,6 @@ from typer.testing import CliRunner, Result
 
 from modelyard.adapters.data.frames import infer_contract
 from modelyard.adapters.data.sources import read_rows
-from modelyard.commands import delivery
 from modelyard.commands.configs import register
 from modelyard.config import load_model_file
 from modelyard.domain.values import MLTask
@@ -170,18 +169,6 @@ def test_init_names_a_parquet_column_that_holds_more_than_plain_cells(
     frame.to_parquet(project / "sales.parquet")
     with pytest.raises(DataError, match=r"column 'extra' holds .* turn it into plain columns"):
         run("init", "sales.parquet", "--target", "sold")
-
-
-@pytest.mark.parametrize("cause", ["foo", "drift"])
-def test_a_person_cannot_retrain_for_a_cause_that_only_monitoring_knows(
-    project: Path, cause: str
-) -> None:
-    app = typer.Typer()
-    delivery.register(app)
-    result = CliRunner().invoke(app, ["retrain", "sales", "--cause", cause])
-    assert result.exit_code == 2
-    assert "'person'" in result.output
-    assert "'schedule'" in result.output
 
 
 def test_a_date_that_can_be_read_in_two_ways_is_asked_about(project: Path) -> None:
