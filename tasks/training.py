@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from modelyard.adapters.data.snapshots import load_snapshot
@@ -11,13 +10,11 @@ from modelyard.adapters.learning.environment import (
     model_packages,
     serving_requirements,
 )
-from modelyard.adapters.learning.outcomes import as_labels
-from modelyard.adapters.learning.pipelines import build_pipeline, describe_recipe, fit_pipeline
+from modelyard.adapters.learning.fitting import fit_recipe
+from modelyard.adapters.learning.pipelines import describe_recipe
 from modelyard.adapters.prefect.steps import step
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.releases import Candidate, Delivery, ReleaseState
-from modelyard.serving.model_file import save_model
-from modelyard.serving.predictor import prepare_features
 
 
 @step("Train")
@@ -40,7 +37,7 @@ def _train(workspace: Workspace, delivery: Delivery) -> Candidate:
     project = workspace.project
     config = project.model(delivery.model)
     rows = load_snapshot(delivery.training, project.snapshot_folder())
-    features = prepare_features(rows, delivery.contract)
+    holdout = load_snapshot(delivery.holdout, project.snapshot_folder())
     recipe = describe_recipe(config.training, delivery.contract)
     pins = serving_requirements(model_packages(str(recipe["estimator"])))
     with workspace.tracking.training_run(delivery) as run:
@@ -48,23 +45,16 @@ def _train(workspace: Workspace, delivery: Delivery) -> Candidate:
         workspace.tracking.log_rows(
             rows, delivery.training.fingerprint[:12], "training", delivery.contract.target
         )
-        started = time.perf_counter()
-        pipeline = fit_pipeline(
-            build_pipeline(config.training, delivery.contract),
-            features,
-            as_labels(rows[delivery.contract.target], delivery.contract),
-        )
-        fit_seconds = time.perf_counter() - started
         folder: Path = project.candidate_folder(delivery.id)
-        stored = save_model(pipeline, folder, sample=features.head(1000))
-        uri = workspace.tracking.log_model(pipeline, stored, folder, features, pins)
+        fit = fit_recipe(config.training, delivery.contract, rows, holdout, folder)
+        uri = workspace.tracking.log_model(fit.pipeline, fit.stored, folder, fit.features, pins)
     return Candidate(
         mlflow_run_id=run.info.run_id,
         mlflow_model_uri=uri,
         folder=str(folder.relative_to(project.home)),
-        model_file=stored.model_dump(),
+        model_file=fit.stored.model_dump(),
         recipe=recipe,
         requirements=pins,
         environment=describe_environment(project.root),
-        fit_seconds=fit_seconds,
+        fit_seconds=fit.seconds,
     )

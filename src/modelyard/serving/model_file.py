@@ -1,8 +1,15 @@
-"""How is a fitted estimator stored, and loaded only when it is the one that was stored?"""
+"""How is a fitted estimator stored, and loaded only when it is the one that was stored?
+
+The same fit is the same bytes, in whatever process it was made: a model that was trained again can
+be proven equal by its digest.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
+import json
+import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +23,7 @@ TRUSTED_PACKAGES = frozenset({"numpy", "scipy", "sklearn"})
 """A skops file may name types of these, beside the ones that skops itself trusts."""
 
 _FILE_NAMES = {"skops": "model.skops", "cloudpickle": "model.pkl"}
+_SCHEMA = "schema.json"
 
 
 class ModelFile(Value):
@@ -72,14 +80,14 @@ def load_model(file: ModelFile, folder: Path) -> Any:
 
 def _skops_bytes(estimator: Any, sample: pd.DataFrame | None) -> bytes | None:
     """Return the estimator as skops bytes, or None when they would not give it back."""
-    from skops import io
+    from skops import io as skops
 
     try:
-        content = io.dumps(estimator)
-        types = io.get_untrusted_types(data=content)
+        content = _canonical(skops.dumps(estimator))
+        types = skops.get_untrusted_types(data=content)
         if _foreign(types):
             return None
-        restored = io.loads(content, trusted=types)
+        restored = skops.loads(content, trusted=types)
     except Exception:  # skops raises whatever a foreign object's state raises: all mean "cannot"
         return None
     if sample is not None and not _same_predictions(estimator, restored, sample):
@@ -87,16 +95,57 @@ def _skops_bytes(estimator: Any, sample: pd.DataFrame | None) -> bytes | None:
     return content
 
 
-def _load_skops(content: bytes, path: Path) -> Any:
-    from skops import io
+def _canonical(archive: bytes) -> bytes:
+    """Return a skops archive that says the same, without what differs from process to process.
 
-    types = io.get_untrusted_types(data=content)
+    skops names objects and files by their address in memory, and a zip holds the time of writing.
+    Here objects are numbered in the order in which they appear, files are named by what they hold.
+    Nothing is compressed: another zlib would compress the same bytes to others.
+    """
+    with zipfile.ZipFile(io.BytesIO(archive)) as source:
+        members = {name: source.read(name) for name in source.namelist()}
+    schema = json.loads(members.pop(_SCHEMA))
+    names = {
+        name: hashlib.sha256(content).hexdigest()[:32] + Path(name).suffix
+        for name, content in members.items()
+    }
+    _rename(schema, names, {})
+    files = {names[name]: content for name, content in members.items()}
+    files[_SCHEMA] = json.dumps(schema, separators=(",", ":")).encode()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as target:
+        for name in sorted(files):
+            target.writestr(zipfile.ZipInfo(name), files[name])  # dated 1980-01-01
+    return buffer.getvalue()
+
+
+def _rename(node: Any, names: dict[str, str], numbers: dict[int, int]) -> None:
+    """Rename the files and number the objects of a schema in place."""
+    if isinstance(node, list):
+        for item in node:
+            _rename(item, names, numbers)
+    elif isinstance(node, dict):
+        if "__loader__" in node:
+            address = node.pop("__id__", None)
+            # Texts and numbers are shared by accident of interning, and never changed.
+            if address is not None and node["__loader__"] != "JsonNode":
+                node["__id__"] = numbers.setdefault(address, len(numbers) + 1)
+            if node.get("file") in names:
+                node["file"] = names[node["file"]]
+        for item in node.values():
+            _rename(item, names, numbers)
+
+
+def _load_skops(content: bytes, path: Path) -> Any:
+    from skops import io as skops
+
+    types = skops.get_untrusted_types(data=content)
     if foreign := _foreign(types):
         raise BundleError(
             f"The model file {path} names types that are not trusted: {', '.join(foreign)}. "
             f"Trusted are those of {', '.join(sorted(TRUSTED_PACKAGES))}."
         )
-    return io.loads(content, trusted=types)
+    return skops.loads(content, trusted=types)
 
 
 def _foreign(types: list[str]) -> list[str]:

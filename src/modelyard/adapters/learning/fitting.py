@@ -1,0 +1,86 @@
+"""What does a recipe learn from training rows, and what does it then say about the holdout?
+
+A delivery and the fresh environment of a reproduction call the same function: a model that is
+trained again is trained in the same way. So this imports nothing that a fit does not need: no
+MLflow, no Prefect, no Docker (the extra `training` in pyproject.toml is what it takes).
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from modelyard.adapters.learning.outcomes import as_labels
+from modelyard.adapters.learning.pipelines import build_pipeline, fit_pipeline
+from modelyard.config import Training
+from modelyard.domain.values import Contract
+from modelyard.errors import RequestError
+from modelyard.serving.model_file import ModelFile, save_model
+from modelyard.serving.predictor import Prediction, Predictor, prepare_features
+
+PREDICTIONS = "predictions.parquet"
+
+
+class Fit(NamedTuple):
+    """A fitted pipeline and the files that it left in a folder."""
+
+    pipeline: Any
+    features: pd.DataFrame
+    """What it was fitted on, shape (training rows, features)."""
+    stored: ModelFile
+    predictions: Path | None
+    """What it says about each holdout row; None where it can say nothing about them."""
+    seconds: float
+
+
+def fit_recipe(
+    training: Training,
+    contract: Contract,
+    rows: pd.DataFrame,
+    holdout: pd.DataFrame,
+    folder: Path,
+) -> Fit:
+    """Fit a recipe on rows, store the model below `folder` and what it says about the holdout."""
+    features = prepare_features(rows, contract)
+    labels = as_labels(rows[contract.target], contract)
+    started = time.perf_counter()
+    pipeline = fit_pipeline(build_pipeline(training, contract), features, labels)
+    seconds = time.perf_counter() - started
+    stored = save_model(pipeline, folder, sample=features.head(1000))
+    try:
+        said = Predictor(pipeline, contract).predict_frame(holdout)
+    except RequestError:  # no holdout row, or rows that break the contract: the gate says which
+        predictions = None
+    else:
+        predictions = folder / PREDICTIONS
+        write_predictions(said, contract, predictions)
+    return Fit(pipeline, features, stored, predictions, seconds)
+
+
+def write_predictions(said: Prediction, contract: Contract, path: Path) -> None:
+    """Write predictions as Parquet: the outcome, and a column for each class's probability."""
+    columns: dict[str, Any] = {"prediction": said.predictions}
+    if said.probabilities is not None:
+        by_class = np.array(said.probabilities, dtype=np.float64).T
+        names = [_probability_of(name) for name in contract.classes]
+        columns |= dict(zip(names, by_class, strict=True))
+    pd.DataFrame(columns).to_parquet(path, index=False)
+
+
+def read_predictions(path: Path, contract: Contract) -> Prediction:
+    """Return what `write_predictions` wrote."""
+    table = pd.read_parquet(path)
+    names = [_probability_of(name) for name in contract.classes]
+    probabilities = table[names].to_numpy().tolist() if names and names[0] in table else None
+    if contract.task.is_classification:
+        return Prediction(table["prediction"].astype(str).tolist(), probabilities)
+    numbers = table["prediction"].astype("float64")
+    return Prediction([None if value != value else value for value in numbers], None)
+
+
+def _probability_of(name: str) -> str:
+    return f"probability of {name}"
