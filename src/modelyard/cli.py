@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from modelyard.commands import configs, delivery, history, platform, traffic
+from modelyard.commands.refusals import explain_refusal
 from modelyard.errors import ModelYardError
 
 app = typer.Typer(
@@ -29,7 +30,17 @@ def main() -> None:
     try:
         app()
     except ModelYardError as err:
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print("Error:", style="bold red", end=" ")
-        console.print(str(err), markup=False)
+        _say(str(err))
         sys.exit(err.exit_code)
+    except Exception as err:
+        refusal = explain_refusal(err)
+        if refusal is None:
+            raise
+        _say(refusal)
+        sys.exit(1)
+
+
+def _say(message: str) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print("Error:", style="bold red", end=" ")
+    console.print(message, markup=False)

@@ -50,21 +50,19 @@ class Project:
 
     @cached_property
     def home(self) -> Path:
-        """Folder of everything that ModelYard writes here, made on first use."""
-        home = self.root / self.platform.home
-        home.mkdir(parents=True, exist_ok=True)
-        return home
+        """Folder of everything that ModelYard writes here; `folder` makes it."""
+        return self.root / self.platform.home
 
     @property
     def ledger_url(self) -> str:
-        return self.platform.ledger.url or f"sqlite:///{self.home / 'ledger.db'}"
+        return self.platform.ledger.url or f"sqlite:///{self.folder() / 'ledger.db'}"
 
     @property
     def tracking_uri(self) -> str:
-        return self.platform.tracking.uri or f"sqlite:///{self.home / 'mlflow.db'}"
+        return self.platform.tracking.uri or f"sqlite:///{self.folder() / 'mlflow.db'}"
 
     def folder(self, *parts: str) -> Path:
-        """Return a folder below home, made if it is not there."""
+        """Return home or a folder below it, made if it is not there."""
         folder = self.home.joinpath(*parts)
         folder.mkdir(parents=True, exist_ok=True)
         return folder

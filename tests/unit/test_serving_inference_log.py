@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +15,7 @@ import pandas as pd
 import pytest
 
 from modelyard.adapters.data.inference_log import compact, read_predictions
+from modelyard.errors import ModelYardError
 from modelyard.serving.inference_log import InferenceLog, InferenceRecord
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -224,3 +227,60 @@ def test_a_line_is_one_json_object(open_log: Open) -> None:
     log = open_log()
     log.append(record("line\u2028separator"))
     assert json.loads(log.segment.read_bytes())["request_id"] == "line\u2028separator"
+
+
+def test_a_line_that_somebody_changed_is_left_out_and_kept_aside(
+    tmp_path: Path, open_log: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = open_log()
+    log.append(record("before"))
+    with log.segment.open("ab") as file:
+        for line in (
+            "no json",
+            "[]",
+            '{"request_id": "half"}',
+            json.dumps(record("time", times=["noon", None]).__dict__, default=str),
+            json.dumps(record("cells", rows=[[1.5], [2.5]]).__dict__, default=str),
+            json.dumps(record("short", predictions=[1.0]).__dict__, default=str),
+            json.dumps(record("scores", probabilities=[[], []]).__dict__, default=str),
+        ):
+            file.write(f"{line}\n".encode())
+    log.append(record("after"))
+    assert set(read_predictions(tmp_path, *DAY)["__request_id"]) == {"before", "after"}
+    log.close()
+    assert len(compact(tmp_path)) == 1
+    assert set(read_predictions(tmp_path, *DAY)["__request_id"]) == {"before", "after"}
+    (aside,) = tmp_path.glob("*.jsonl.damaged")
+    assert b"no json" in aside.read_bytes()
+    assert "7 lines are no logged requests and were left out, first line 2" in caplog.text
+
+
+def test_a_damaged_parquet_file_is_named_with_what_to_do(tmp_path: Path, open_log: Open) -> None:
+    log = open_log()
+    log.append(record("q"))
+    log.close()
+    (file,) = compact(tmp_path)
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(ModelYardError, match=rf"{file.name} is damaged.*Restore it"):
+        read_predictions(tmp_path, *DAY)
+
+
+def test_a_full_disk_costs_only_the_requests_that_found_it_full(
+    tmp_path: Path, open_log: Open
+) -> None:
+    log = open_log()
+    log.append(record("before"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    # the kernel refuses after some bytes of the line, as it does on a disk that gets full
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log.segment.stat().st_size + 10, limits[1]))
+    try:
+        for number in range(3):
+            with pytest.raises(OSError, match="File too large"):
+                log.append(record(f"refused-{number}"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, former)
+    log.append(record("after"))
+    assert len(list(tmp_path.iterdir())) == 1
+    assert set(read_predictions(tmp_path, *DAY)["__request_id"]) == {"before", "after"}

@@ -66,7 +66,7 @@ class Tracking:
         mlflow.set_registry_uri(self.uri)
         self.client = MlflowClient(self.uri, registry_uri=self.uri)
         # The first user of a new database creates its tables; two at once would trip over it.
-        with FileLock(project.home / "mlflow.lock"):
+        with FileLock(project.folder() / "mlflow.lock"):
             self.client.search_experiments(max_results=1)
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import sys
@@ -17,6 +18,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from modelyard.errors import ServiceUnavailableError
 from modelyard.project import Project
 
 _NO_TERMINAL_WIDTH = 120
@@ -46,7 +48,27 @@ def load_flow(module: str, name: str, model: str, *, verbose: bool = False) -> C
     if str(project.root) not in sys.path:
         sys.path.insert(0, str(project.root))
     with console.status("Loading Prefect …"):
-        return getattr(importlib.import_module(module), name)
+        flow = getattr(importlib.import_module(module), name)
+    return _explained(flow)
+
+
+def _explained(flow: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the flow with words for an operator where Prefect's server fails under it."""
+    import httpx
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    @functools.wraps(flow)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return flow(*args, **kwargs)
+        except (httpx.TransportError, PrefectHTTPStatusError) as err:
+            raise ServiceUnavailableError(
+                f"Prefect's server failed while the flow ran: {str(err).splitlines()[0]} What was "
+                "recorded stays as it is. `modelyard status` and `modelyard doctor` tell what is "
+                "wrong; then run the same command again."
+            ) from err
+
+    return run
 
 
 class Steps:

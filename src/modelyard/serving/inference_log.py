@@ -71,8 +71,8 @@ class InferenceLog:
     def append(self, record: InferenceRecord) -> None:
         """Write one request; returns once the kernel has it.
 
-        Raises OSError when it cannot (a full disk); the next request then starts a new segment,
-        so that a torn line is always a segment's last.
+        Raises OSError when it cannot (a full disk); what was written of the line is then taken
+        back, so that a torn line is always a segment's last.
         """
         # model_construct'ed records hold plain values: json is as good as pydantic, and faster
         line = json.dumps(
@@ -89,9 +89,15 @@ class InferenceLog:
             while written < len(data):
                 written += os.write(fd, data[written:])
         except OSError:
-            self.close()
+            self._take_back(fd)
             raise
         self._size += written
+
+    def _take_back(self, fd: int) -> None:
+        try:
+            os.ftruncate(fd, self._size)
+        except OSError:  # the torn line stays: let it be this segment's last
+            self.close()
 
     def close(self) -> None:
         """Close the segment: anyone may compact it now. A later request opens the next one."""

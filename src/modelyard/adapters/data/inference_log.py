@@ -2,14 +2,17 @@
 
 Replicas append JSON lines to segments (see `serving/inference_log.py`); `compact` turns closed
 segments into Parquet, one file each. Where both exist for a segment, the Parquet file counts.
+A line that is no request (somebody edited the file, a disk failed) is left out, and its segment is
+set aside as it is, with `.damaged` at the end of its name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
-import json
+import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modelyard.domain.values import as_utc
-from modelyard.serving.inference_log import SEGMENT_SUFFIX
+from modelyard.errors import ModelYardError
+from modelyard.serving.inference_log import SEGMENT_SUFFIX, InferenceRecord
 
 ID = "__id"
 TIME = "__time"
@@ -31,6 +35,11 @@ ROW = "__row"
 PREDICTION = "__prediction"
 PROBABILITY = "__probability"
 """Of the positive class; of the predicted class where there are more than two."""
+
+_Columns = dict[str, Sequence[Any]]
+"""The n rows of a request, as n values of each column."""
+
+_log = logging.getLogger(__name__)
 
 _INSTANT = pa.timestamp("us", tz="UTC")
 _FIXED = pa.schema(
@@ -97,84 +106,120 @@ def compact(folder: Path) -> list[Path]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if not segment.exists():
                     continue  # another compaction was first
-                if not target.exists() and (records := list(_records(file))):
-                    _write_parquet(_to_table(records), target)
+                requests, damaged = _read_requests(file)
+                if not target.exists() and requests:
+                    with _explained(segment):
+                        _write_parquet(_to_table(requests), target)
                     made.append(target)
-                segment.unlink()
+                if damaged:
+                    _set_aside(segment, damaged)
+                else:
+                    segment.unlink()
         except (FileNotFoundError, BlockingIOError):
             continue
     return made
 
 
+def _set_aside(segment: Path, damaged: list[int]) -> None:
+    aside = segment.with_name(f"{segment.name}.damaged")
+    segment.rename(aside)
+    _log.warning(
+        "%s: %d lines are no logged requests and were left out, first line %d.",
+        *(aside, len(damaged), damaged[0]),
+    )
+
+
 def _read_segment(folder: Path, stem: str, columns: list[str] | None = None) -> pa.Table:
     """Return a segment's rows, also when it is compacted just now; all columns, or these."""
-    parquet = folder / f"{stem}.parquet"
+    parquet, segment = folder / f"{stem}.parquet", folder / f"{stem}{SEGMENT_SUFFIX}"
     try:
         if not parquet.exists():
-            with (folder / f"{stem}{SEGMENT_SUFFIX}").open("rb") as file:
-                table = _to_table(list(_records(file)))
+            with segment.open("rb") as file, _explained(segment):
+                table = _to_table(_read_requests(file)[0])
                 return table.select(columns) if columns else table
     except FileNotFoundError:
         if not parquet.exists():
             return _FIXED.empty_table()  # it was empty, and is gone
-    return pq.ParquetFile(parquet).read(columns=columns)
+    with _explained(parquet):
+        return pq.ParquetFile(parquet).read(columns=columns)
+
+
+@contextlib.contextmanager
+def _explained(file: Path) -> Iterator[None]:
+    """Give an operator words for what Arrow says of a file that somebody or something changed."""
+    try:
+        yield
+    except pa.ArrowException as err:
+        raise ModelYardError(
+            f"{file} is damaged: {str(err).splitlines()[0]} Restore it from a backup, or move it "
+            "away: monitoring then goes on without its predictions."
+        ) from err
 
 
 def _is_segment(path: Path) -> bool:
     return path.suffix in (SEGMENT_SUFFIX, ".parquet") and not path.name.startswith(".")
 
 
-def _records(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """Yield a segment's requests up to a torn last line."""
-    for line in lines:
-        if line.endswith(b"\n"):
-            yield json.loads(line)
+def _read_requests(lines: Iterable[bytes]) -> tuple[list[_Columns], list[int]]:
+    """Return a segment's requests up to a torn last line, and the numbers of damaged lines."""
+    requests: list[_Columns] = []
+    damaged: list[int] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            requests.append(_columns(InferenceRecord.model_validate_json(line)))
+        except (ValueError, IndexError):  # it is no record, or its lists do not fit together
+            damaged.append(number)
+    return requests, damaged
 
 
-def _to_table(records: list[dict[str, Any]]) -> pa.Table:
+def _to_table(requests: list[_Columns]) -> pa.Table:
     """Return requests as one row a prediction."""
-    columns: dict[str, list[Any]] = {name: [] for name in _FIXED.names}
-    features = dict.fromkeys(name for record in records for name in record["columns"])
-    outcomes = dict.fromkeys(
-        (*_LAST, *(name for record in records for name in _class_columns(record)))
+    names = dict.fromkeys(
+        (*_FIXED.names, *_LAST, *(name for columns in requests for name in columns))
     )
-    columns |= {name: [] for name in (*features, *outcomes)}
-    for record in records:
-        _extend(columns, record)
-    arrays = {
-        name: pa.array(values, _FIXED.field(name).type if name in _FIXED.names else None)
-        for name, values in columns.items()
-    }
-    return pa.table(arrays)
+    merged: dict[str, list[Any]] = {name: [] for name in names}
+    for columns in requests:
+        absent = [None] * len(columns[ID])
+        for name, values in merged.items():
+            values.extend(columns.get(name, absent))
+    return pa.table(
+        {
+            name: pa.array(values, _FIXED.field(name).type if name in _FIXED.names else None)
+            for name, values in merged.items()
+        }
+    )
 
 
-def _extend(columns: dict[str, list[Any]], record: dict[str, Any]) -> None:
-    n = len(record["ids"])
-    at = datetime.fromisoformat(record["at"])
-    given: dict[str, Iterable[Any]] = {
-        ID: record["ids"],
-        TIME: [datetime.fromisoformat(text) for text in record["times"]],
-        AT: [at] * n,
-        RELEASE: [record["release"]] * n,
-        REQUEST_ID: [record["request_id"]] * n,
+def _columns(record: InferenceRecord) -> _Columns:
+    """Return a request of n rows as columns of n values each; ValueError where it is not one."""
+    n = len(record.ids)
+    columns: _Columns = {
+        ID: record.ids,
+        TIME: [datetime.fromisoformat(text) for text in record.times],
+        AT: [record.at] * n,
+        RELEASE: [record.release] * n,
+        REQUEST_ID: [record.request_id] * n,
         ROW: range(n),
-        PREDICTION: record["predictions"],
-        **dict(zip(record["columns"], zip(*record["rows"], strict=True), strict=True)),
+        PREDICTION: record.predictions,
+        **dict(zip(record.columns, zip(*record.rows, strict=True), strict=True)),
         **_probabilities(record),
     }
-    for name, values in columns.items():
-        values.extend(given.get(name, [None] * n))
+    if any(len(values) != n for values in columns.values()):
+        raise ValueError("the lists of a request differ in length")
+    return columns
 
 
-def _probabilities(record: dict[str, Any]) -> dict[str, list[float]]:
-    by_row = record["probabilities"]
+def _probabilities(record: InferenceRecord) -> dict[str, list[float]]:
+    by_row = record.probabilities
     if by_row is None:
         return {}
-    classes = record["classes"]
+    classes = record.classes
     if not _class_columns(record):
-        about = classes.index(record["positive"] or classes[-1])
+        about = classes.index(record.positive or classes[-1])
         return {PROBABILITY: [row[about] for row in by_row]}
-    predicted = [classes.index(label) for label in record["predictions"]]
+    predicted = [classes.index(str(label)) for label in record.predictions]
     return {
         PROBABILITY: [row[index] for row, index in zip(by_row, predicted, strict=True)],
         **{
@@ -184,12 +229,11 @@ def _probabilities(record: dict[str, Any]) -> dict[str, list[float]]:
     }
 
 
-def _class_columns(record: dict[str, Any]) -> list[str]:
+def _class_columns(record: InferenceRecord) -> list[str]:
     """Name the probability columns of a request with more than two classes."""
-    classes = record["classes"]
-    if record["probabilities"] is None or len(classes) <= 2:
+    if record.probabilities is None or len(record.classes) <= 2:
         return []
-    return [f"{PROBABILITY}_{label}" for label in classes]
+    return [f"{PROBABILITY}_{label}" for label in record.classes]
 
 
 def _between(table: pa.Table, start: datetime, end: datetime) -> pa.Table:

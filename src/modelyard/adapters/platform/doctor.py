@@ -100,7 +100,7 @@ def _configs(project: Project) -> Iterator[Check]:
 
 def _home(project: Project) -> Iterator[Check]:
     try:
-        with tempfile.TemporaryFile(dir=project.home):
+        with tempfile.TemporaryFile(dir=project.folder()):
             pass
         yield Check(name="Home folder", ok=True, required=True, found=f"{project.home} is writable")
     except OSError as err:

@@ -360,7 +360,7 @@ def _address(first_port: int) -> str:
 
 
 def _state_file(project: Project) -> Path:
-    return project.run_folder() / "platform.json"
+    return project.home / "run" / "platform.json"
 
 
 def _write_state(project: Project, parts: Platform) -> None:
