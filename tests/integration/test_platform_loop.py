@@ -184,10 +184,29 @@ def test_a_part_that_was_killed_is_started_again_by_up_and_the_others_stay(
     assert process is not None
     process.kill()
     _wait_until(lambda: "worker" not in read_platform(project))
+    shown = {p["name"]: p["answers"] for p in _command(project, "status", "--json")["platform"]}
+    assert shown == {"prefect": True, "mlflow": True, "worker": False}
+    assert "worker" in _command(project, "status")
     _command(project, "up", "--json")
     after = read_platform(project)
     assert after["worker"] != before["worker"]
     assert (after["prefect"], after["mlflow"]) == (before["prefect"], before["mlflow"])
+
+
+def test_a_killed_mlflow_server_comes_back_at_its_address_without_its_former_children(
+    project: Project,
+) -> None:
+    before = read_platform(project)["mlflow"]
+    assert before.process is not None
+    process = before.process.process()
+    assert process is not None
+    children = process.children(recursive=True)
+    assert children
+    process.kill()
+    _wait_until(lambda: "mlflow" not in read_platform(project))
+    _command(project, "up", "--json")
+    assert read_platform(project)["mlflow"].url == before.url
+    assert not any(is_live(child) for child in children)
 
 
 def test_down_ends_flow_runs_with_all_processes_and_the_next_up_runs_the_same_deployment(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 import uuid
@@ -12,19 +13,29 @@ from pathlib import Path
 import psutil
 import pytest
 
+from modelyard.adapters.platform.parts import end_lost_servers, platform_id
 from modelyard.adapters.platform.processes import (
     MARK_VARIABLE,
     ProcessRecord,
     family,
+    is_orphan,
     marked_processes,
+    session_of,
     start_process,
     stop_processes,
 )
+from modelyard.project import Project
 
 _SLEEP = "import time; time.sleep(60)"
 _STUBBORN = """
 import pathlib, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path("ready").touch()
+time.sleep(60)
+"""
+_CHILD = """
+import pathlib, subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", *sys.argv[1:]])
 pathlib.Path("ready").touch()
 time.sleep(60)
 """
@@ -44,9 +55,9 @@ def mark() -> Iterator[str]:
     stop_processes(marked_processes(mark), grace_seconds=0)
 
 
-def _start(code: str, folder: Path, mark: str) -> ProcessRecord:
+def _start(code: str, folder: Path, mark: str, *words: str) -> ProcessRecord:
     return start_process(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, *words],
         folder=folder,
         environment={**os.environ, MARK_VARIABLE: mark},
         log=folder / "log",
@@ -105,3 +116,34 @@ def test_output_of_a_process_is_appended_to_its_log(tmp_path: Path, mark: str) -
     record = _start("print('after')", tmp_path, mark)
     _wait_until(lambda: record.process() is None)
     assert (tmp_path / "log").read_text() == "before\nafter\n"
+
+
+def test_what_a_killed_process_left_behind_is_known_as_orphan_and_by_its_session(
+    tmp_path: Path, mark: str
+) -> None:
+    parent = _start(_CHILD, tmp_path, mark)
+    _wait_until((tmp_path / "ready").exists)
+    (child,) = (p for p in marked_processes(mark) if p.pid != parent.pid)
+    assert not is_orphan(child)
+    assert session_of(parent, uuid.uuid4().hex) == []
+    os.kill(parent.pid, signal.SIGKILL)
+    _wait_until(lambda: is_orphan(child))
+    assert session_of(parent, mark) == [child]
+
+
+def test_the_temporary_server_of_a_killed_command_is_ended_and_no_other(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    mark = platform_id(project)
+    lost = _start(_CHILD, tmp_path, mark, "prefect.server.api.server:create_app")
+    _wait_until((tmp_path / "ready").exists)
+    (tmp_path / "ready").unlink()
+    used = _start(_CHILD, tmp_path, mark, "prefect.server.api.server:create_app")
+    _wait_until((tmp_path / "ready").exists)
+    os.kill(lost.pid, signal.SIGKILL)
+    _wait_until(lambda: any(is_orphan(p) for p in marked_processes(mark)))
+    try:
+        end_lost_servers(project)
+        assert {os.getsid(p.pid) for p in marked_processes(mark)} == {used.pid}
+        assert len(marked_processes(mark)) == 2
+    finally:
+        stop_processes(marked_processes(mark), grace_seconds=0)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from modelyard.adapters.client import ServiceClient
+from modelyard.adapters.data.inference_log import ID, read_predictions
 from modelyard.adapters.data.labels import store_labels
 from modelyard.adapters.data.sources import matured_by, read_rows
 from modelyard.adapters.workspace import Workspace
@@ -72,7 +73,8 @@ class Replay:
         self._flow_at_work = threading.Event()
         self.traffic = Traffic()
         self.rows = self._read(source, start, end, champion)
-        self._sent_as = pd.Series([None] * len(self.rows), dtype=object)
+        self._sent_as = self._sent_before()
+        self.sent_before = int(self._sent_as.notna().sum())
         self._labelled = pd.Series(False, index=self.rows.index)
 
     @property
@@ -106,7 +108,8 @@ class Replay:
     def send(self, window: Window) -> None:
         """Send one window's rows, and count what failed: nothing is sent twice."""
         times = self.rows[self._time]
-        chosen = self.rows[(times >= window.start) & (times < window.end)]
+        inside = (times >= window.start) & (times < window.end)
+        chosen = self.rows[inside & self._sent_as.isna()]
         began, first = time.monotonic(), window.start
         with ServiceClient(self._url, self._contract) as client:
             place = 0
@@ -131,6 +134,23 @@ class Replay:
             self.rows.loc[chosen, self._config.data.target],
             known[chosen],
         )
+
+    def _sent_before(self) -> pd.Series:
+        """Return the ids of the rows that the log has already, None for the others.
+
+        A replay that was interrupted goes on: rows that stood in the log twice would be told as a
+        fault of the data. Without a column of ids no row can be known again.
+        """
+        unsent = pd.Series([None] * len(self.rows), dtype=object)
+        key = self._config.data.id
+        if key is None:
+            return unsent
+        times = self.rows[self._time]
+        end = times.max().to_pydatetime() + timedelta(microseconds=1)
+        log = self._workspace.project.log_folder(self._config.name)
+        logged = read_predictions(log, times.min().to_pydatetime(), end)
+        ids = self.rows[key].astype(str)
+        return unsent.mask(ids.isin(set(logged[ID])), ids)
 
     def _send(self, client: ServiceClient, batch: pd.DataFrame) -> None:
         self.traffic.requests += 1

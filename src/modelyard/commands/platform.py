@@ -193,6 +193,8 @@ def _show_platform(parts: list[dict[str, Any]]) -> None:
     for part in parts:
         state = "[green]answers[/]" if part["answers"] else "[red]does not answer[/]"
         console.print(f"{part['name']:<8} {part['url'] or 'process ' + str(part['pid'])}  {state}")
+    if not all(part["answers"] for part in parts):
+        console.print("`modelyard up` starts what is missing.")
 
 
 def _show_change(change: Change) -> None:

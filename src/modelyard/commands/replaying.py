@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -21,6 +23,7 @@ from modelyard.domain.monitoring import IncidentCause, WindowRecord
 from modelyard.domain.releases import UNFINISHED, Release
 from modelyard.domain.retraining import RetrainingCause, RetrainingDecision
 from modelyard.domain.windows import Window
+from modelyard.errors import ConflictError
 
 AUTOMATION_SECONDS = 60.0
 """How long the platform's automation may take to decide, before the replay asks by itself: what
@@ -44,23 +47,39 @@ def run_replay(
 ) -> None:
     """Replay rows against the live service, and print what every window showed."""
     config = workspace.project.model(champion.model)
-    replay = Replay(
-        workspace, config, champion, url, source=source, start=start, end=end, speed=speed
-    )
-    loop = _Loop(workspace, replay, config.name, monitor, retrain)
-    records = loop.run()
+    with _alone(workspace, config.name):
+        replay = Replay(
+            workspace, config, champion, url, source=source, start=start, end=end, speed=speed
+        )
+        loop = _Loop(workspace, replay, config.name, monitor, retrain)
+        records = loop.run()
     if as_json:
         console.print_json(
             data={
                 "windows": [record.model_dump(mode="json") for record in records],
                 "requests": replay.traffic.requests,
                 "failed": replay.traffic.failed,
+                "sent_before": replay.sent_before,
             }
         )
         return
     console.print(_story_table(records, config.evaluation.primary_metric, loop.notes))
     console.print(_traffic_line(replay.traffic))
+    if replay.sent_before:
+        console.print(f"{replay.sent_before:,} rows were in the log already and not sent again.")
     console.print(f"Plot: [bold]{_plot(workspace, config.name, records)}[/]")
+
+
+@contextmanager
+def _alone(workspace: Workspace, model: str) -> Iterator[None]:
+    """Let one replay of a model run at a time; the kernel frees the lock, however it ends."""
+    try:
+        with FileLock(workspace.project.run_folder() / f"replay-{model}.lock", timeout=0):
+            yield
+    except Timeout as err:
+        raise ConflictError(
+            f"Another replay of {model} is under way. Wait for it to end, or end it."
+        ) from err
 
 
 class _Loop:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import os
 import sys
@@ -18,7 +17,6 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from modelyard.errors import ServiceUnavailableError
 from modelyard.project import Project
 
 _NO_TERMINAL_WIDTH = 120
@@ -31,12 +29,17 @@ def load_flow(module: str, name: str, model: str, *, verbose: bool = False) -> C
     The application's folders (`flows/`, `tasks/`) belong to the project and not to the installed
     package; Prefect reads its settings when it is imported, so they are set first.
     """
-    from modelyard.adapters.platform.parts import platform_id, prefect_environment
+    from modelyard.adapters.platform.parts import (
+        end_lost_servers,
+        platform_id,
+        prefect_environment,
+    )
     from modelyard.adapters.platform.processes import MARK_VARIABLE
 
     project = Project.find()
     project.model(model)  # a wrong name or config is said at once
-    # What this process starts and, if killed, leaves behind is ended by `modelyard down`.
+    # What this process starts and, if killed, leaves behind is ended by the next command or `down`.
+    end_lost_servers(project)
     os.environ[MARK_VARIABLE] = platform_id(project)
     for variable, value in prefect_environment(project).items():
         if value:
@@ -48,27 +51,9 @@ def load_flow(module: str, name: str, model: str, *, verbose: bool = False) -> C
     if str(project.root) not in sys.path:
         sys.path.insert(0, str(project.root))
     with console.status("Loading Prefect …"):
-        flow = getattr(importlib.import_module(module), name)
-    return _explained(flow)
+        from modelyard.adapters.prefect.server import explain_failures
 
-
-def _explained(flow: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the flow with words for an operator where Prefect's server fails under it."""
-    import httpx
-    from prefect.exceptions import PrefectHTTPStatusError
-
-    @functools.wraps(flow)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return flow(*args, **kwargs)
-        except (httpx.TransportError, PrefectHTTPStatusError) as err:
-            raise ServiceUnavailableError(
-                f"Prefect's server failed while the flow ran: {str(err).splitlines()[0]} What was "
-                "recorded stays as it is. `modelyard status` and `modelyard doctor` tell what is "
-                "wrong; then run the same command again."
-            ) from err
-
-    return run
+        return explain_failures(getattr(importlib.import_module(module), name))
 
 
 class Steps:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from modelyard.adapters.platform.parts import Part, answers, read_platform
+from modelyard.adapters.platform.parts import Part, answers, expected_platform
 from modelyard.adapters.platform.prefect_api import PrefectApi
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.values import ReplicaState, ServiceStatus
@@ -22,7 +22,7 @@ def overview(project: Project) -> dict[str, Any]:
     A part that cannot be asked leaves its fields empty and is named among the model's `problems`.
     """
     workspace = Workspace(project)
-    parts = list(read_platform(project).values())
+    parts = list(expected_platform(project).values())
     described = [_part(part) for part in parts]
     prefect = next((p["url"] for p in described if p["name"] == "prefect" and p["answers"]), None)
     next_runs = _next_runs(prefect) if prefect else {}
@@ -38,8 +38,8 @@ def _part(part: Part) -> dict[str, Any]:
         "url": part.url,
         "pid": part.process.pid if part.process else None,
         "log": part.log,
-        # a worker has no address: it was found running
-        "answers": answers(part) if part.url else True,
+        # a worker has no address to ask
+        "answers": part.runs() and (part.url is None or answers(part)),
     }
 
 

@@ -26,8 +26,11 @@ from modelyard.adapters.platform.prefect_api import PrefectApi
 from modelyard.adapters.platform.processes import (
     MARK_VARIABLE,
     ProcessRecord,
+    cmdline,
     family,
+    is_orphan,
     marked_processes,
+    session_of,
     start_process,
     stop_processes,
 )
@@ -40,6 +43,9 @@ START_SECONDS = 180.0
 """How long a server may take to answer: a first start on a busy machine compiles and migrates."""
 STOP_SECONDS = 15.0
 """How long a part may take to end by itself: a flow run reports that it was stopped."""
+
+_TEMPORARY_SERVER = "prefect.server.api.server:create_app"
+"""What Prefect runs where no server is configured, as a word of its command line."""
 
 PartName = Literal["prefect", "mlflow", "worker"]
 Report = Callable[[str, str, float | None], None]
@@ -74,13 +80,16 @@ def platform_id(project: Project) -> str:
 
 def read_platform(project: Project) -> dict[PartName, Part]:
     """Return the parts that run now, by name; without `modelyard up` only external ones."""
+    return {name: part for name, part in expected_platform(project).items() if part.runs()}
+
+
+def expected_platform(project: Project) -> dict[PartName, Part]:
+    """Return the parts that were started and not stopped, also those that ended by themselves."""
     parts = _external_parts(project)
     file = _state_file(project)
     if file.is_file():
-        for stored in json.loads(file.read_text()):
-            part = Part.model_validate(stored)
-            if part.runs():
-                parts.setdefault(part.name, part)
+        for part in map(Part.model_validate, json.loads(file.read_text())):
+            parts.setdefault(part.name, part)
     return parts
 
 
@@ -118,7 +127,8 @@ def start_platform(project: Project, report: Report) -> tuple[dict[PartName, Par
     ServiceUnavailableError with the end of the log when a part does not come up.
     """
     with _locked(project):
-        parts = read_platform(project)
+        expected = expected_platform(project)
+        parts: dict[PartName, Part] = {n: part for n, part in expected.items() if part.runs()}
         started = time.monotonic()
         awaited: list[PartName] = []
         servers: dict[PartName, Callable[[Project], Part]] = {
@@ -128,6 +138,7 @@ def start_platform(project: Project, report: Report) -> tuple[dict[PartName, Par
         for name, start in servers.items():
             if name not in parts:
                 report(name, "starting", None)
+                _end_rest(project, expected.get(name))
                 parts[name] = start(project)
                 _write_state(project, parts)
                 awaited.append(name)
@@ -193,6 +204,23 @@ def _stop_part(part: Part | None, report: Report) -> int:
     stop_processes(processes, grace_seconds=STOP_SECONDS)
     report(part.name, "stopped", time.monotonic() - started)
     return len(processes)
+
+
+def end_lost_servers(project: Project) -> None:
+    """End the temporary Prefect servers of commands that were killed: nobody else does."""
+    lost = [
+        process
+        for process in marked_processes(platform_id(project))
+        if is_orphan(process) and _TEMPORARY_SERVER in cmdline(process)
+    ]
+    stop_processes(lost, grace_seconds=STOP_SECONDS)
+
+
+def _end_rest(project: Project, killed: Part | None) -> None:
+    """End what a server that was killed left behind: it still holds the port."""
+    if killed is not None and killed.process is not None:
+        rest = session_of(killed.process, platform_id(project))
+        stop_processes(rest, grace_seconds=STOP_SECONDS)
 
 
 def _start_prefect(project: Project) -> Part:

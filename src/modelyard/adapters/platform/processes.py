@@ -84,6 +84,37 @@ def marked_processes(mark: str) -> list[psutil.Process]:
     return found
 
 
+def cmdline(process: psutil.Process) -> list[str]:
+    """Return the words that a process was started with; none when it ended."""
+    try:
+        return process.cmdline()
+    except (psutil.Error, OSError):
+        return []
+
+
+def is_orphan(process: psutil.Process) -> bool:
+    """Whether the process that started this one ended before it.
+
+    Whoever adopts an orphan leads another session. One that began a session of its own was meant
+    to outlive its parent.
+    """
+    try:
+        session = os.getsid(process.pid)
+        return session != process.pid and os.getsid(process.ppid()) != session
+    except (psutil.NoSuchProcess, ProcessLookupError):
+        return False
+
+
+def session_of(leader: ProcessRecord, mark: str) -> list[psutil.Process]:
+    """Return the marked processes of the session that `start_process` began, its leader or not."""
+    found = []
+    for process in marked_processes(mark):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(process.pid) == leader.pid:
+                found.append(process)
+    return found
+
+
 def stop_processes(processes: Iterable[psutil.Process], *, grace_seconds: float) -> None:
     """Ask processes to end, and kill those that have not after `grace_seconds`."""
     asked = list(processes)
