@@ -30,7 +30,7 @@ def apply(project: Project, *, dry_run: bool = False) -> list[Change]:
     deployments = [
         spec
         for config in configs
-        for spec in deployments_of(config, root=project.root, work_pool=work_pool)
+        for spec in deployments_of(config, project.platform, root=project.root)
     ]
     automations = [spec for config in configs for spec in automations_of(config)]
     with get_client(sync_client=True) as client:

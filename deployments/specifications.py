@@ -10,19 +10,20 @@ from typing import Any, Literal
 from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 
-from modelyard.config import ModelConfig
+from modelyard.config import ModelConfig, PlatformConfig
 from modelyard.domain.values import Value
 from modelyard.errors import ConfigError, ModelYardError
 
 TAG = "modelyard"
 
-FlowName = Literal["deliver", "monitor", "retrain", "rollback"]
+FlowName = Literal["deliver", "monitor", "retrain", "rollback", "reconcile"]
 
 ENTRYPOINTS: dict[FlowName, str] = {
     "deliver": "flows.model_delivery.deliver_model",
     "monitor": "flows.model_monitoring.monitor_model",
     "retrain": "flows.model_retraining.retrain_model",
     "rollback": "flows.model_rollback.roll_back_model",
+    "reconcile": "flows.model_reconciliation.reconcile_model",
 }
 
 EVENTS: dict[Literal["drift", "performance"], str] = {
@@ -96,15 +97,19 @@ class AutomationSpec(Value):
         }
 
 
-def deployments_of(config: ModelConfig, *, root: Path, work_pool: str) -> list[DeploymentSpec]:
-    """Return the four deployments of one model.
+def deployments_of(
+    config: ModelConfig, platform: PlatformConfig, *, root: Path
+) -> list[DeploymentSpec]:
+    """Return the deployments of one model, one a flow.
 
     Raises ModelYardError for a flow that cannot be imported, ConfigError for one of another name.
     """
     crons: dict[FlowName, str | None] = {
         "monitor": config.monitoring.schedule,
         "retrain": config.retraining.schedule,
+        "reconcile": platform.reconciliation.schedule,
     }
+    work_pool = platform.orchestration.work_pool
     return [
         _deployment(name, config.name, crons.get(name), root, work_pool) for name in ENTRYPOINTS
     ]

@@ -94,6 +94,7 @@ def test_the_command_starts_without_anything_heavy() -> None:
         ("model_monitoring", "monitor_model"),
         ("model_retraining", "retrain_model"),
         ("model_rollback", "roll_back_model"),
+        ("model_reconciliation", "reconcile_model"),
     ],
 )
 def test_a_flow_loads_by_module_and_by_path(module: str, function: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deployments.specifications import ENTRYPOINTS, automations_of, deployments_of
-from modelyard.config import ModelConfig
+from modelyard.config import ModelConfig, PlatformConfig
 from modelyard.domain.monitoring import IncidentCause
 
 
@@ -25,20 +25,21 @@ def _config(**retraining: object) -> ModelConfig:
     )
 
 
-def test_a_model_has_four_deployments_of_the_real_flows() -> None:
-    specs = deployments_of(_config(), root=Path("/project"), work_pool="pool")
+def test_a_model_has_a_deployment_of_each_real_flow() -> None:
+    specs = deployments_of(_config(), PlatformConfig(), root=Path("/project"))
     assert [spec.name for spec in specs] == [
         "deliver/alpha",
         "monitor/alpha",
         "retrain/alpha",
         "rollback/alpha",
+        "reconcile/alpha",
     ]
     assert {spec.entrypoint for spec in specs} == set(ENTRYPOINTS.values())
     assert all(spec.description and "Args:" not in spec.description for spec in specs)
 
 
 def test_every_parameter_of_a_run_form_is_described_and_the_model_is_fixed() -> None:
-    for spec in deployments_of(_config(), root=Path("/project"), work_pool="pool"):
+    for spec in deployments_of(_config(), PlatformConfig(), root=Path("/project")):
         properties = spec.parameter_schema["properties"]
         assert properties["model"]["enum"] == ["alpha"]
         undescribed = [name for name, shown in properties.items() if not shown.get("description")]
@@ -47,7 +48,7 @@ def test_every_parameter_of_a_run_form_is_described_and_the_model_is_fixed() -> 
 
 def test_only_what_the_config_schedules_runs_by_itself() -> None:
     def crons(config: ModelConfig) -> dict[str, str | None]:
-        specs = deployments_of(config, root=Path("/project"), work_pool="pool")
+        specs = deployments_of(config, PlatformConfig(), root=Path("/project"))
         return {s.flow_name: s.schedule.cron if s.schedule else None for s in specs}
 
     assert crons(_config()) == {
@@ -55,12 +56,13 @@ def test_only_what_the_config_schedules_runs_by_itself() -> None:
         "monitor": "0 * * * *",
         "retrain": None,
         "rollback": None,
+        "reconcile": "17 * * * *",
     }
     assert crons(_config(schedule="0 3 * * 0"))["retrain"] == "0 3 * * 0"
 
 
 def test_a_scheduled_retraining_says_that_the_schedule_is_its_cause() -> None:
-    specs = deployments_of(_config(schedule="0 3 * * 0"), root=Path("/project"), work_pool="pool")
+    specs = deployments_of(_config(schedule="0 3 * * 0"), PlatformConfig(), root=Path("/project"))
     (retrain,) = [spec for spec in specs if spec.flow_name == "retrain"]
     assert retrain.schedule is not None
     assert retrain.schedule.timezone == "UTC"

@@ -56,6 +56,7 @@ _FLOWS = {
         "roll_back_model",
         'model: str, to: str | None = None, reason: str = "manual"',
     ),
+    "model_reconciliation": ("reconcile", "reconcile_model", "model: str"),
 }
 
 _MODEL = """\

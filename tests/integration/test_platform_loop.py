@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from deployments.specifications import ENTRYPOINTS
 from modelyard.adapters.platform import parts as platform
 from modelyard.adapters.platform.parts import platform_id, read_platform
 from modelyard.adapters.platform.prefect_api import PrefectApi
@@ -109,9 +110,9 @@ def test_a_dry_run_tells_and_an_apply_makes_the_change_and_prunes(project: Proje
         ("update", "monitor/alpha"),
         ("delete", "retrain/beta on drift"),
         ("delete", "retrain/beta on performance"),
-        *(("delete", f"{flow}/beta") for flow in ("deliver", "monitor", "retrain", "rollback")),
+        *(("delete", f"{flow}/beta") for flow in sorted(ENTRYPOINTS)),
     ]
-    assert len(_ask(project, "/deployments/filter", {})) == 8
+    assert len(_ask(project, "/deployments/filter", {})) == 2 * len(ENTRYPOINTS)
     assert sorted(_names(_command(project, "apply", "--json"))) == sorted(c["name"] for c in told)
     (schedule,) = _ask(project, "/deployments/name/monitor/alpha")["schedules"]
     assert schedule["schedule"]["cron"] == "5 * * * *"

@@ -1,4 +1,4 @@
-"""The commands that run a flow once, here: deliver, monitor, retrain, rollback."""
+"""The commands that run a flow once, here: deliver, monitor, retrain, rollback, reconcile."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.command("monitor")(monitor)
     app.command("retrain")(retrain)
     app.command("rollback")(roll_back)
+    app.command("reconcile")(reconcile)
 
 
 def deliver(
@@ -39,15 +40,20 @@ def deliver(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Train and measure, show the gate, release nothing.")
     ] = False,
+    bump: Annotated[
+        Literal["major", "minor", "patch"] | None,
+        typer.Option(help="Raise the version by at least this much; the facts may raise it more."),
+    ] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Train, evaluate, register, build and roll out; ends with 3 where the gate keeps the champion.
 
-    A delivery that was interrupted goes on where it was.
+    A delivery that was interrupted goes on where it was; one that is under way is waited for.
     """
     flow = load_flow("flows.model_delivery", "deliver_model", model, verbose=verbose)
-    outcome = _run(flow, model, reason=reason, as_of=as_of, dry_run=dry_run)
+    asked = bump and bump.upper()
+    outcome = _run(flow, model, reason=reason, as_of=as_of, dry_run=dry_run, bump=asked)
     if as_json:
         console.print_json(outcome.model_dump_json())
     else:
@@ -134,6 +140,21 @@ def roll_back(
         return
     (version,) = status.weights
     console.print(f"[green]{model} {version} serves at[/] [bold]{status.url}[/]")
+
+
+def reconcile(model: Model, as_json: AsJson = False, verbose: Verbose = False) -> None:
+    """Compare MLflow's registry with the ledger and mend it; 3 where something is left to you."""
+    flow = load_flow("flows.model_reconciliation", "reconcile_model", model, verbose=verbose)
+    findings = _run(flow, model)
+    if as_json:
+        console.print_json(data={"findings": [f.model_dump(mode="json") for f in findings]})
+    elif not findings:
+        console.print(f"MLflow's registry says of {model} what the ledger says.")
+    for finding in () if as_json else findings:
+        mark = "[green]mended[/]" if finding.mended else f"[red]{finding.why_not}[/]"
+        console.print(f"{finding.words}: {mark}")
+    if not all(finding.mended for finding in findings):
+        raise typer.Exit(3)
 
 
 def show_gate(gated: Any) -> None:

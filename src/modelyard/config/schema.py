@@ -330,6 +330,13 @@ class GatewayConfig(Section):
     host: str = "127.0.0.1"
 
 
+class ReconciliationConfig(Section):
+    """How often what the ledger says is made true where it is not."""
+
+    schedule: Cron | None = "17 * * * *"
+    """Cron, UTC; null: only when a delivery or a person asks for it."""
+
+
 class DockerConfig(Section):
     """Images that the Docker target starts from."""
 
@@ -348,6 +355,7 @@ class PlatformConfig(Section):
     ports: PortsConfig = PortsConfig()
     gateway: GatewayConfig = GatewayConfig()
     docker: DockerConfig = DockerConfig()
+    reconciliation: ReconciliationConfig = ReconciliationConfig()
     alerts: AlertUrls = ()
     """Apprise URLs for every model; a model's own are added to them."""
 
