@@ -8,8 +8,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from modelyard.adapters.workspace import Workspace
+    from modelyard.project import Project
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -74,3 +79,58 @@ def prefect_server() -> Iterator[str]:
         patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
         with prefect_test_harness(server_startup_timeout=180):
             yield str(PREFECT_API_URL.value())
+
+
+# The small project of `tests.projects`. It is imported where it is used: it takes seconds, which
+# tests of rules need not wait for.
+
+
+@pytest.fixture(scope="session")
+def blank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A project in which nothing happened yet; MLflow's database is made, which takes seconds."""
+    from modelyard.adapters.workspace import Workspace
+    from tests.projects import load_mlflow, make_project
+
+    load_mlflow()
+    project = make_project(tmp_path_factory.mktemp("blank"))
+    Workspace(project).tracking.client.search_experiments()
+    yield project
+    shutil.rmtree(project.root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def served(blank: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A project whose release 1.0.0 is champion and answered two weeks of rides; no label came.
+
+    Its service is gone, and its log stays.
+    """
+    from tests.projects import copy_project, release_and_send, working_in
+
+    project = copy_project(blank, tmp_path_factory.mktemp("served"))
+    with pytest.MonkeyPatch.context() as patch, working_in(project, patch) as workspace:
+        release_and_send(workspace)
+    yield project
+    shutil.rmtree(project.root, ignore_errors=True)
+
+
+@pytest.fixture
+def workspace(
+    blank: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Workspace]:
+    """The parts of a fresh project, which tasks and flows find."""
+    yield from _copied(blank, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def monitored(
+    served: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Workspace]:
+    """The parts of a project with a champion and two weeks of logged traffic."""
+    yield from _copied(served, tmp_path, monkeypatch)
+
+
+def _copied(template: Project, root: Path, patch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    from tests.projects import copy_project, working_in
+
+    with working_in(copy_project(template, root), patch) as found:
+        yield found

@@ -21,6 +21,7 @@ import pytest
 
 from modelyard.adapters.data.labels import store_labels
 from modelyard.adapters.local import LocalTarget
+from modelyard.adapters.replay import Replay
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.gate import Gated
 from modelyard.domain.releases import Build, Candidate, Delivery, Registration
@@ -104,9 +105,9 @@ def load_mlflow() -> None:
             importlib.import_module(module)
 
 
-def make_project(root: Path, *, replicas: int = 1) -> Project:
+def make_project(root: Path) -> Project:
     """Write a project with its config and rows into a folder."""
-    write_config(root, replicas=replicas)
+    write_config(root)
     (root / "configs" / "platform.yaml").write_text("home: .modelyard\n")
     rides().to_csv(root / "rides.csv", index=False)
     return Project(root)
@@ -170,6 +171,18 @@ def release(built: Built) -> ServiceStatus:
     return service
 
 
+def release_and_send(workspace: Workspace) -> None:
+    """Put a first release in traffic, and send it all rides that come after its rows."""
+    service = release(build())
+    champion = workspace.ledger.champion(MODEL)
+    assert champion is not None
+    config = workspace.project.model(MODEL)
+    replay = Replay(workspace, config, champion, service.url, end=SECOND)
+    for window in replay.windows:
+        replay.send(window)
+    assert replay.traffic.failed == 0
+
+
 def load_labels(workspace: Workspace, start: datetime, end: datetime) -> None:
     """Load the true outcomes of the rides between two times, known at once."""
     rows = rides()
@@ -195,6 +208,11 @@ def processes_of(root: Path) -> list[psutil.Process]:
 
 def replicas_of(root: Path) -> list[psutil.Process]:
     return [p for p in processes_of(root) if "modelyard.serving.replica" in p.cmdline()]
+
+
+def version_at(url: str) -> str:
+    """Return which release serves at an address."""
+    return httpx.get(f"{url}/version").json()["release"]
 
 
 def wait_for_events(server: str, ids: Iterable[str], count: int) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-import httpx
 import pytest
 
 from modelyard.adapters.client import ServiceClient
@@ -27,6 +26,7 @@ from tests.projects import (
     processes_of,
     replicas_of,
     rides,
+    version_at,
 )
 
 pytestmark = pytest.mark.xdist_group("interruptions")
@@ -86,7 +86,7 @@ def assert_released(workspace: Workspace, *versions: str) -> None:
     status = local_target(workspace).status(MODEL)
     assert status is not None
     assert status.weights == {champion.version: 100}
-    assert httpx.get(f"{status.url}/version").json()["release"] == champion.version
+    assert version_at(status.url) == champion.version
     replicas = {str(replica.pid) for replica in replicas_of(workspace.project.root)}
     assert replicas == {replica.id for replica in status.replicas}
     assert len(replicas) == REPLICAS

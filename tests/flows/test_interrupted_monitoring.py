@@ -3,32 +3,23 @@ is killed?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from modelyard.adapters.replay import Replay
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.monitoring import IncidentCause, WindowRecord
 from modelyard.domain.performance import PerformanceOutcome
 from modelyard.domain.releases import ReleaseState
 from modelyard.domain.retraining import RetrainingCause
 from modelyard.domain.windows import event_id
-from modelyard.project import Project
 from tests.interruptions import Kill, run_flow
 from tests.projects import (
     FIRST,
     MODEL,
     SECOND,
     WEEK,
-    build,
-    copy_project,
     load_labels,
-    release,
     replicas_of,
     wait_for_events,
-    working_in,
 )
 
 pytestmark = pytest.mark.xdist_group("interruptions")
@@ -36,27 +27,11 @@ pytestmark = pytest.mark.xdist_group("interruptions")
 AS_OF = FIRST + 2 * WEEK
 
 
-@pytest.fixture(scope="module")
-def labelled(empty: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """A project whose release answered two weeks, the second one wrongly; all labels are known."""
-    project = copy_project(empty, tmp_path_factory.mktemp("labelled"))
-    with pytest.MonkeyPatch.context() as patch, working_in(project, patch) as workspace:
-        service = release(build())
-        champion = workspace.ledger.champion(MODEL)
-        assert champion is not None
-        replay = Replay(workspace, project.model(MODEL), champion, service.url, end=SECOND)
-        for window in replay.windows:
-            replay.send(window)
-        load_labels(workspace, FIRST, AS_OF)
-    return project
-
-
 @pytest.fixture
-def watched(
-    labelled: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Workspace]:
-    with working_in(copy_project(labelled, tmp_path), monkeypatch) as found:
-        yield found
+def watched(monitored: Workspace) -> Workspace:
+    """A project whose release answered two weeks, the second one wrongly; all labels are known."""
+    load_labels(monitored, FIRST, AS_OF)
+    return monitored
 
 
 def monitor(workspace: Workspace, server: str, kill: Kill | None = None) -> int:

@@ -19,7 +19,7 @@ from modelyard.domain.monitoring import IncidentCause
 from modelyard.domain.releases import ReleaseState
 from modelyard.domain.retraining import RetrainingCause, RetrainingVerdict
 from modelyard.errors import DataError
-from tests.projects import FIRST, MODEL, SECOND, WEEK, load_labels, replicas_of
+from tests.projects import FIRST, MODEL, SECOND, WEEK, load_labels, replicas_of, version_at
 
 pytestmark = pytest.mark.xdist_group("prefect")
 
@@ -29,10 +29,6 @@ def pages(server: str) -> dict[str, str]:
     answer = httpx.post(f"{server}/artifacts/latest/filter", json={"limit": 200})
     found = answer.raise_for_status().json()
     return {page["key"]: page["data"] for page in found if page["type"] == "markdown"}
-
-
-def version_at(url: str) -> str:
-    return httpx.get(f"{url}/version").json()["release"]
 
 
 def test_the_loop_from_the_first_release_to_the_way_back(

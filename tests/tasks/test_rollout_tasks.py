@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 
-import httpx
 import pytest
 
 from modelyard.adapters.workspace import Workspace
@@ -20,11 +19,8 @@ from tests.projects import (
     build,
     release,
     replicas_of,
+    version_at,
 )
-
-
-def version_at(url: str) -> str:
-    return httpx.get(f"{url}/version").json()["release"]
 
 
 def aliases(workspace: Workspace) -> dict[str, str]:
