@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import mean_absolute_error, r2_score
 
-from modelyard.adapters.data.frames import as_features, as_target, infer_contract
+from modelyard.adapters.data.frames import as_features, infer_contract
 from modelyard.adapters.data.sources import read_rows
+from modelyard.adapters.learning.outcomes import as_labels
 from modelyard.adapters.learning.pipelines import build_pipeline
 from modelyard.config import load_model_file
 from modelyard.domain.values import ColumnKind
@@ -38,7 +39,7 @@ class Model:
         self.contract = infer_contract(CONFIG, rows).contract
         pipeline = build_pipeline(CONFIG.training, self.contract)
         self.fitted = pipeline.fit(
-            as_features(rows, self.contract), as_target(rows, self.contract).to_numpy()
+            as_features(rows, self.contract), as_labels(rows["cnt"], self.contract)
         )
 
     def scores(self, rows: pd.DataFrame) -> tuple[float, float]:

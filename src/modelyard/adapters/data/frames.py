@@ -15,6 +15,7 @@ from modelyard.config import Data, ModelConfig
 from modelyard.config.file import closest
 from modelyard.domain.values import Column, ColumnKind, Contract
 from modelyard.errors import DataError
+from modelyard.serving.predictor import prepare_features
 
 MAX_CATEGORIES = 250
 """A text column with more values is an identifier or free text; trees keep 255 bins at most."""
@@ -85,61 +86,29 @@ def infer_contract(config: ModelConfig, rows: pd.DataFrame) -> Inferred:
 
 
 def as_features(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """Return the feature columns in the contract's order, as models see them.
+    """Return a source's rows as models and services see them: `prepare_features` of them.
 
-    Numeric columns are float64 with NaN for missing and infinite, categorical ones `str` with
-    None. Further columns are left aside. Raises DataError for a column that is missing or holds
-    texts where numbers belong.
+    Raises DataError for a column that is missing, with the nearest name, and for one of numbers
+    that holds texts, with the first: the column came as texts then, and its other cells may be
+    numbers. RequestError for what else `prepare_features` refuses.
     """
-    absent = [c.name for c in contract.columns if c.name not in rows.columns]
+    absent = [c.name for c in contract.columns if c.required and c.name not in rows.columns]
     if absent:
         lines = [f"there is no column {name!r}.{closest(name, rows.columns)}" for name in absent]
         raise DataError("\n".join(lines))
-    return pd.DataFrame(
-        {
-            column.name: (
-                _as_numbers(rows[column.name])
-                if column.kind is ColumnKind.NUMERIC
-                else as_text(rows[column.name])
-            )
-            for column in contract.columns
-        },
-        index=rows.index,
-    )
+    for name in contract.names(ColumnKind.NUMERIC):
+        if name in rows.columns:
+            _check_numbers(rows[name])
+    return prepare_features(rows, contract)
 
 
-def as_target(rows: pd.DataFrame, contract: Contract) -> pd.Series:
-    """Return the outcomes: float64 for regression, `str` labels of the classes otherwise.
-
-    Raises DataError for a row without an outcome (see `labelled`) and for an unknown class.
-    """
-    target = rows[contract.target]
-    if target.isna().any():
-        raise DataError(
-            f"target {contract.target!r} is missing in {target.isna().sum()} of {len(rows)} rows; "
-            "leave them out first."
-        )
-    if not contract.task.is_classification:
-        return _as_numbers(target)
-    labels = as_text(target)
-    unknown = sorted(set(labels.unique()) - set(contract.classes))
-    if unknown:
-        raise DataError(
-            f"target {contract.target!r} holds the class {unknown[0]!r}, which the contract does "
-            f"not know ({', '.join(contract.classes)})."
-        )
-    return labels
-
-
-def _as_numbers(values: pd.Series) -> pd.Series:
-    numbers = pd.to_numeric(values, errors="coerce").astype("float64")
-    wrong = numbers.isna() & values.notna()
+def _check_numbers(values: pd.Series) -> None:
+    wrong = pd.to_numeric(values, errors="coerce").isna() & values.notna()
     if wrong.any():
         raise DataError(
             f"column {values.name!r} holds {wrong.sum()} values that are no numbers, first "
             f"{values[wrong].iloc[0]!r}."
         )
-    return numbers.replace([np.inf, -np.inf], np.nan)
 
 
 def _classes(config: ModelConfig, target: pd.Series) -> tuple[str, ...]:
