@@ -13,6 +13,7 @@ from modelyard.adapters.learning.environment import (
 from modelyard.adapters.learning.fitting import fit_recipe
 from modelyard.adapters.learning.pipelines import describe_recipe
 from modelyard.adapters.prefect.steps import step
+from modelyard.adapters.records.recording import record_candidate
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.releases import Candidate, Delivery, ReleaseState
 
@@ -39,7 +40,7 @@ def _train(workspace: Workspace, delivery: Delivery) -> Candidate:
     rows = load_snapshot(delivery.training, project.snapshot_folder())
     holdout = load_snapshot(delivery.holdout, project.snapshot_folder())
     recipe = describe_recipe(config.training, delivery.contract)
-    pins = serving_requirements(model_packages(str(recipe["estimator"])))
+    pins = serving_requirements(model_packages(config.training))
     with workspace.tracking.training_run(delivery) as run:
         workspace.tracking.log_params(recipe)
         workspace.tracking.log_rows(
@@ -57,4 +58,5 @@ def _train(workspace: Workspace, delivery: Delivery) -> Candidate:
         requirements=pins,
         environment=describe_environment(project.root),
         fit_seconds=fit.seconds,
+        record=record_candidate(project, config, fit),
     )

@@ -79,6 +79,10 @@ class Project:
         """Content-addressed training rows."""
         return self.folder("snapshots")
 
+    def record_folder(self) -> Path:
+        """Content-addressed files of releases' records: locks, source, predictions."""
+        return self.folder("records")
+
     def log_folder(self, model: str) -> Path:
         """Inference log of one model."""
         return self.folder("log", model)

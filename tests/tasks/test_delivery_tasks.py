@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from modelyard.adapters.mlflow import DELIVERY_TAG
+from modelyard.adapters.records.store import RecordStore
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.gate import GateVerdict
+from modelyard.domain.records import pins_of
 from modelyard.domain.releases import ReleaseState
 from modelyard.errors import ConfigError, DataError
 from modelyard.serving.bundle import load_bundle
@@ -18,7 +22,7 @@ from tasks.evaluation import gate_candidate
 from tasks.images import build_release
 from tasks.registration import register_release
 from tasks.training import train_candidate
-from tests.projects import FIRST, MODEL, SECOND, build, write_config
+from tests.projects import FIRST, MODEL, SECOND, build, rides, write_config
 
 
 def break_csv(root: Path, column: str, value: str) -> None:
@@ -47,6 +51,27 @@ def test_opening_a_delivery_splits_off_the_newest_rows_and_stores_both_parts(
     assert (delivery.training.rows, delivery.holdout.rows) == (168, 72)
     stored = {path.name for path in workspace.project.snapshot_folder().iterdir()}
     assert stored == {delivery.training.path, delivery.holdout.path}
+
+
+def test_a_candidate_is_recorded_with_what_it_takes_to_train_it_again(workspace: Workspace) -> None:
+    delivery = open_delivery.fn(MODEL, "test", FIRST)
+    assert delivery.training.columns.keys() == set(rides().columns)
+    record = train_candidate.fn(delivery).record
+    assert record is not None
+    store = RecordStore(workspace.project.record_folder())
+    assert record.config["data"]["source"] == "rides.csv"
+    assert record.lock.hashed, record.lock.note
+    assert pins_of(store.get(record.lock.file).decode()) == pins_of(record.requirements)
+    assert zipfile.is_zipfile(io.BytesIO(store.get(record.code.source)))
+    assert record.predictions is not None
+    predicted = pd.read_parquet(io.BytesIO(store.get(record.predictions)))
+    assert len(predicted) == delivery.holdout.rows
+    assert record.threads.limits()["openmp"] >= 1
+    # a second candidate of the same code and packages adds its predictions and nothing else
+    files = {path.name for path in store.folder.iterdir()}
+    write_config(workspace.project.root, recipe="estimator: sklearn.linear_model.LinearRegression")
+    train_candidate.fn(open_delivery.fn(MODEL, "test", FIRST))
+    assert len({path.name for path in store.folder.iterdir()} - files) == 1
 
 
 def test_opening_again_goes_on_with_the_delivery_that_was_interrupted(workspace: Workspace) -> None:

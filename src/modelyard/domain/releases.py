@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
+from modelyard.domain.records import Record
 from modelyard.domain.values import Contract, Span, Value
 
 
@@ -83,6 +84,8 @@ class Snapshot(Value):
     """Parquet file, relative to the snapshot folder."""
     rows: int
     span: Span
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Digest of each column, so that it can be said which one was changed."""
 
 
 class Delivery(Value):
@@ -118,6 +121,8 @@ class Candidate(Value):
     environment: dict[str, str]
     """Python, platform and code revision."""
     fit_seconds: float
+    record: Record | None = None
+    """What it takes to train it again; None for releases that were made before there were any."""
 
 
 class ReleaseFacts(Value):

@@ -25,7 +25,11 @@ def store_snapshot(rows: pd.DataFrame, folder: Path, time: str | None) -> Snapsh
         rows.to_parquet(half, index=False)
         half.replace(path)
     return Snapshot(
-        fingerprint=fingerprint, path=path.name, rows=len(rows), span=span_of(rows, time)
+        fingerprint=fingerprint,
+        path=path.name,
+        rows=len(rows),
+        span=span_of(rows, time),
+        columns=column_digests(rows),
     )
 
 
@@ -88,6 +92,17 @@ def fingerprint_rows(rows: pd.DataFrame) -> str:
     digest.update(repr([(str(name), str(kind)) for name, kind in rows.dtypes.items()]).encode())
     digest.update(row_hashes(rows).tobytes())
     return digest.hexdigest()
+
+
+def column_digests(rows: pd.DataFrame) -> dict[str, str]:
+    """Return 16 hex digits over each column's type and values in order, by name."""
+    return {
+        str(name): hashlib.sha256(
+            str(values.dtype).encode()
+            + pd.util.hash_pandas_object(values, index=False).to_numpy().tobytes()
+        ).hexdigest()[:16]
+        for name, values in rows.items()
+    }
 
 
 def row_hashes(rows: pd.DataFrame) -> np.ndarray:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from modelyard.adapters.learning.pipelines import code_folder
+from modelyard.config import Training
 
 
 def pin_requirements(roots: tuple[str, ...]) -> str:
@@ -48,7 +53,29 @@ def serving_extra(**platform: str) -> list[str]:
 
     `platform` are marker variables, like sys_platform, of another machine than this one.
     """
+    return _extra("serving", platform)
 
+
+def training_requirements(model_packages: tuple[str, ...]) -> str:
+    """Return the pinned requirements of a fit of a model of these packages."""
+    return pin_requirements((*_extra("training", {}), *model_packages))
+
+
+def model_packages(training: Training) -> tuple[str, ...]:
+    """Return the distributions that a recipe imports, and scikit-learn.
+
+    A module of the user's own belongs to no distribution: its code goes along with the model, and
+    what that code imports is counted here, wherever in it the import stands.
+    """
+    named = str(training.pipeline or training.estimator).replace(":", ".").split(".")[0]
+    folder = code_folder(training)
+    modules = {named, *(() if folder is None else _imported_by(folder))}
+    owners = metadata.packages_distributions()
+    found = {canonicalize_name(owner) for name in modules for owner in owners.get(name, ())}
+    return tuple(sorted({"scikit-learn", *found} - {"modelyard"}))
+
+
+def _extra(name: str, platform: dict[str, str]) -> list[str]:
     def asked_for(requirement: Requirement, extra: str) -> bool:
         marker = requirement.marker
         return marker is not None and marker.evaluate({**platform, "extra": extra})
@@ -57,18 +84,18 @@ def serving_extra(**platform: str) -> list[str]:
     return sorted(
         str(requirement).partition(";")[0]
         for requirement in own
-        if asked_for(requirement, "serving") and not asked_for(requirement, "")
+        if asked_for(requirement, name) and not asked_for(requirement, "")
     )
 
 
-def model_packages(estimator: str) -> tuple[str, ...]:
-    """Return the distributions that an estimator's import path comes from, and scikit-learn.
-
-    A module of the user's own belongs to no distribution: a bundle carries its code instead.
-    """
-    top = estimator.replace(":", ".").split(".")[0]
-    owners = metadata.packages_distributions().get(top, ())
-    return tuple(sorted({"scikit-learn", *(canonicalize_name(owner) for owner in owners)}))
+def _imported_by(place: Path) -> Iterator[str]:
+    """Yield the top-level modules that a module's or package's files import."""
+    for file in [place] if place.is_file() else sorted(place.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                yield node.module.split(".")[0]
 
 
 def describe_environment(root: Path) -> dict[str, str]:
