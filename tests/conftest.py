@@ -6,11 +6,13 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 
 if TYPE_CHECKING:
     from modelyard.adapters.workspace import Workspace
@@ -66,6 +68,21 @@ def postgres() -> Iterator[str]:
     finally:
         run("pg_ctl", "-D", str(data), "-w", "-m", "immediate", "stop")
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def databases(postgres: str) -> Callable[[str], str]:
+    """Make new, empty PostgreSQL databases: a name in, its URL out."""
+
+    def new(kind: str) -> str:
+        name = f"{kind}_{uuid.uuid4().hex[:12]}"
+        admin = sa.create_engine(postgres.format("postgres"), isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        admin.dispose()
+        return postgres.format(name)
+
+    return new
 
 
 @pytest.fixture(scope="session")

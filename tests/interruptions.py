@@ -124,7 +124,7 @@ def _arm(kill: Kill) -> None:
 
 
 def _is_ledger(connection: sa.Connection) -> bool:
-    return Path(connection.engine.url.database or "").name == "ledger.db"
+    return Path(connection.engine.url.database or "").name.startswith("ledger")
 
 
 def _die() -> None:

@@ -54,7 +54,7 @@ data:
   time: hour
   features: {{numeric: [temp, wind], categorical: [season]}}
 training: {{{recipe}, window: 7d}}
-evaluation: {{primary_metric: mae, holdout: newest 3d, margin: 1%, slices: [season]}}
+evaluation: {{primary_metric: mae, holdout: newest 3d, margin: {margin}, slices: [season]}}
 service: {{target: local, replicas: {replicas}}}
 monitoring: {{window: 7d, min_rows: 100}}
 retraining: {{on: [performance], windows: 1 of 1, cooldown: 0d, min_new_labels: 24}}
@@ -90,11 +90,14 @@ def write_config(
     recipe: str = "estimator: sklearn.linear_model.Ridge",
     replicas: int = 1,
     alerts: str = "",
+    margin: str = "1%",
 ) -> None:
     """Write the model's config; called again, it is changed."""
     file = root / "configs" / "models" / f"{MODEL}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(_CONFIG.format(model=MODEL, recipe=recipe, replicas=replicas, alerts=alerts))
+    file.write_text(
+        _CONFIG.format(model=MODEL, recipe=recipe, replicas=replicas, alerts=alerts, margin=margin)
+    )
 
 
 def load_mlflow() -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from docker import DockerClient
 
 from modelyard.adapters.docker.engine import connect_engine, require_image
@@ -57,10 +56,5 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database, of both kinds that the ledger can live in."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'ledger.db'}"
-    server: str = request.getfixturevalue("postgres")
-    name = f"ledger_{uuid.uuid4().hex[:12]}"
-    admin = sa.create_engine(server.format("postgres"), isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    admin.dispose()
-    return server.format(name)
+    new: Callable[[str], str] = request.getfixturevalue("databases")
+    return new("ledger")

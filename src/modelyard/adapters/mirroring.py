@@ -63,7 +63,11 @@ class _Mirroring:
             tracking.describe(model, difference.number, version)
         else:
             assert difference.alias is not None
-            number = self._numbers.get(difference.release_id) if difference.release_id else None
+            number = None
+            if difference.release_id is not None:
+                number = self._numbers.get(difference.release_id)
+                if number is None:
+                    raise TrackingError("the release it should point at could not be registered")
             tracking.point(model, difference.alias, number)
 
 
