@@ -244,6 +244,22 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(tmp_path:
     assert "secret" not in str(caught.value)
 
 
+def test_a_database_in_which_no_table_may_be_made_is_told_in_words(postgres: str) -> None:
+    name = f"closed_{uuid.uuid4().hex[:12]}"
+    admin = sa.create_engine(postgres.format("postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        connection.execute(sa.text(f"CREATE ROLE {name} LOGIN"))
+    admin.dispose()
+    url = postgres.format(name).replace("postgres@", f"{name}@", 1)
+    closed = sa.create_engine(postgres.format(name), isolation_level="AUTOCOMMIT")
+    with closed.connect() as connection:
+        connection.execute(sa.text("REVOKE CREATE ON SCHEMA public FROM PUBLIC"))
+    closed.dispose()
+    with pytest.raises(ModelYardError, match=r"cannot be used: permission denied.*ledger\.url"):
+        Ledger.open(url)
+
+
 def test_a_password_among_the_arguments_of_the_url_is_not_shown_either(tmp_path: Path) -> None:
     with pytest.raises(ModelYardError, match="does not answer") as caught:
         Ledger.open(f"postgresql+psycopg:///x?host={tmp_path}&password=secret")

@@ -295,3 +295,33 @@ def test_an_example_fits_its_real_data(name: str, monkeypatch: pytest.MonkeyPatc
     roles = {config.data.id, config.data.time, config.data.label_time} - {None}
     assert set(left_out) == {*config.data.features.drop} | roles
     assert len(contract.columns) + len(left_out) + 1 == rows.shape[1]
+
+
+def with_cell(folder: Path, column: str, text: str, row: int = 40) -> Path:
+    frame = pd.read_csv(sales(folder), dtype=str)
+    frame.loc[row, column] = text
+    frame.to_csv(folder / "sales.csv", index=False)
+    return folder / "sales.csv"
+
+
+def test_a_number_column_with_one_bad_cell_is_named_with_the_cell_and_its_line(
+    project: Path,
+) -> None:
+    with_cell(project, "price", "12,5O")
+    said = " ".join(run("init", "sales.csv", "--target", "sold").output.split())
+    assert "Column 'price' was left out" in said
+    assert re.search(r"1 of 3,000: '12,5O' at \S*sales\.csv:42", said)
+
+
+def test_a_target_with_one_bad_cell_does_not_become_classes(project: Path) -> None:
+    with_cell(project, "sold", "n.n.")
+    with pytest.raises(DataError, match=r"'n\.n\.' at \S*sales\.csv:42") as caught:
+        run("init", "sales.csv", "--target", "sold")
+    assert "--task" in str(caught.value)
+    assert not list((project / "configs" / "models").iterdir())
+
+
+def test_an_infinite_outcome_is_no_missing_one(project: Path) -> None:
+    with_cell(project, "sold", "inf")
+    with pytest.raises(DataError, match=r"infinite in 1 rows: 'inf' at \S*sales\.csv:42"):
+        run("init", "sales.csv", "--target", "sold")

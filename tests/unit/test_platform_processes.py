@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from modelyard.adapters.platform.parts import end_lost_servers, platform_id
 from modelyard.adapters.platform.processes import (
     MARK_VARIABLE,
     ProcessRecord,
+    end_lost_servers,
     family,
     is_orphan,
     marked_processes,
@@ -24,7 +24,6 @@ from modelyard.adapters.platform.processes import (
     start_process,
     stop_processes,
 )
-from modelyard.project import Project
 
 _SLEEP = "import time; time.sleep(60)"
 _STUBBORN = """
@@ -131,19 +130,17 @@ def test_what_a_killed_process_left_behind_is_known_as_orphan_and_by_its_session
     assert session_of(parent, mark) == [child]
 
 
-def test_the_temporary_server_of_a_killed_command_is_ended_and_no_other(tmp_path: Path) -> None:
-    project = Project(tmp_path)
-    mark = platform_id(project)
-    lost = _start(_CHILD, tmp_path, mark, "prefect.server.api.server:create_app")
-    _wait_until((tmp_path / "ready").exists)
-    (tmp_path / "ready").unlink()
-    used = _start(_CHILD, tmp_path, mark, "prefect.server.api.server:create_app")
-    _wait_until((tmp_path / "ready").exists)
-    os.kill(lost.pid, signal.SIGKILL)
+def test_the_temporary_server_of_a_killed_command_is_ended_and_no_other(
+    tmp_path: Path, mark: str
+) -> None:
+    leaders = []
+    for _ in range(2):
+        leaders.append(_start(_CHILD, tmp_path, mark, "prefect.server.api.server:create_app"))
+        _wait_until((tmp_path / "ready").exists)
+        (tmp_path / "ready").unlink()
+    killed, used = leaders
+    os.kill(killed.pid, signal.SIGKILL)
     _wait_until(lambda: any(is_orphan(p) for p in marked_processes(mark)))
-    try:
-        end_lost_servers(project)
-        assert {os.getsid(p.pid) for p in marked_processes(mark)} == {used.pid}
-        assert len(marked_processes(mark)) == 2
-    finally:
-        stop_processes(marked_processes(mark), grace_seconds=0)
+    end_lost_servers(mark)
+    assert {os.getsid(p.pid) for p in marked_processes(mark)} == {used.pid}
+    assert len(marked_processes(mark)) == 2

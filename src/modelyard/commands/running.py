@@ -29,17 +29,13 @@ def load_flow(module: str, name: str, model: str, *, verbose: bool = False) -> C
     The application's folders (`flows/`, `tasks/`) belong to the project and not to the installed
     package; Prefect reads its settings when it is imported, so they are set first.
     """
-    from modelyard.adapters.platform.parts import (
-        end_lost_servers,
-        platform_id,
-        prefect_environment,
-    )
-    from modelyard.adapters.platform.processes import MARK_VARIABLE
+    from modelyard.adapters.platform.parts import platform_id, prefect_environment
+    from modelyard.adapters.platform.processes import MARK_VARIABLE, end_lost_servers
 
     project = Project.find()
     project.model(model)  # a wrong name or config is said at once
     # What this process starts and, if killed, leaves behind is ended by the next command or `down`.
-    end_lost_servers(project)
+    end_lost_servers(platform_id(project))
     os.environ[MARK_VARIABLE] = platform_id(project)
     for variable, value in prefect_environment(project).items():
         if value:

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from modelyard.errors import ConfigError, ModelYardError
 
@@ -151,6 +151,14 @@ def connect(url: str) -> sa.Engine:
     except ModelYardError:
         engine.dispose()
         raise
+    except DBAPIError as err:  # it answers, and refuses
+        engine.dispose()
+        raise ModelYardError(
+            f"The state database {_shown(engine.url)} cannot be used: "
+            f"{str(err.orig).splitlines()[0]}. Give its user "
+            "the right to make tables in an empty database, or mend ledger.url in "
+            "configs/platform.yaml."
+        ) from err
     return engine
 
 

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from modelyard.adapters.data.cells import as_text
 from modelyard.adapters.data.leaks import find_leaks
-from modelyard.adapters.data.sources import as_text, check_classes
+from modelyard.adapters.data.sources import check_classes
 from modelyard.adapters.data.times import guess_time_formats, parse_times
 from modelyard.config import Data, ModelConfig
 from modelyard.config.file import closest

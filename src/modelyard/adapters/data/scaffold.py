@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -14,7 +14,7 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from modelyard.adapters.data.frames import infer_contract
-from modelyard.adapters.data.sources import read_rows
+from modelyard.adapters.data.sources import find_odd_cells, read_rows
 from modelyard.adapters.data.times import check_time_format, guess_time_formats
 from modelyard.config import Data, ModelConfig
 from modelyard.config.file import ContradictionError, Problem, closest
@@ -73,6 +73,12 @@ def draft_config(
     if sentinel is not None:
         data = data.model_copy(update={"missing_values": (*data.missing_values, sentinel)})
         raw = read_rows(data, root=root)
+    odd = find_odd_cells(data, root=root)
+    if task is None and target in odd:
+        raise DataError(
+            f"{file}: target {target!r} holds numbers, but not in {odd[target]}. Mend these cells, "
+            "or say with --task that the numbers are the names of classes."
+        )
     task = task or _task(raw[target])
     times = _time_formats(raw, {target, id_column, label_time})
     time = time or (next(iter(times)) if len(times) == 1 else None)
@@ -95,7 +101,17 @@ def draft_config(
     inferred = infer_contract(config, rows)
     window, min_rows = _window(rows[time] if time else None, len(rows))
     text = _write(data, config, inferred.contract, inferred.left_out, window, min_rows)
-    return Draft(config, inferred.contract, inferred.left_out, len(rows), text, _hints(time, times))
+    return Draft(
+        config,
+        inferred.contract,
+        inferred.left_out,
+        len(rows),
+        text,
+        (
+            *_odd_hints(odd, inferred.left_out, {data.target, data.id, data.time, data.label_time}),
+            *_hints(time, times),
+        ),
+    )
 
 
 def _check_roles(given: dict[str, str | None]) -> None:
@@ -241,6 +257,20 @@ def _hints(time: str | None, times: Iterable[str]) -> tuple[str, ...]:
             "data where the season matters."
         )
     return tuple(hints)
+
+
+def _odd_hints(
+    odd: dict[str, str], left_out: dict[str, str], roles: set[str | None]
+) -> Iterator[str]:
+    for name, cells in odd.items():
+        if name not in roles:
+            outcome = "was left out" if name in left_out else "is categorical"
+            yield (
+                f"Column {name!r} {outcome}, since its cells are numbers, but not in "
+                f"{cells}. If that is a mistake, mend the cells and run init again with --force; "
+                "if it means `no value`, add the text to data.missing_values and the column to "
+                "data.features.numeric."
+            )
 
 
 def _write(

@@ -10,12 +10,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from modelyard.adapters.data.cells import as_text, text_columns, typed
 from modelyard.adapters.data.files import is_file_source, line_of_record, read_files
 from modelyard.adapters.data.times import parse_times
 from modelyard.config import Data
 from modelyard.config.file import closest
 from modelyard.domain.values import MLTask
 from modelyard.errors import DataError
+
+_FEW_CELLS = 0.05
+"""Share of a column's cells up to which texts among numbers are taken for mistakes."""
 
 
 class Origin(NamedTuple):
@@ -65,7 +69,8 @@ def read_rows(
         # A key or a class is a name, not an amount: 007 stays 007, and yes stays yes.
         if column is not None and (column == config.id or (task and task.is_classification)):
             rows[column] = as_text(rows[column])
-    rows = _typed(rows, config, keep=_text_columns(config, task))
+    _check_finite(rows, config, origin, task)
+    rows = typed(rows, config, keep=text_columns(config, task))
     _check_ids(rows, config, origin)
     _check_declared_numbers(rows, config, origin)
     _check_target(rows, config, origin, task)
@@ -83,10 +88,33 @@ def read_columns(config: Data, *, root: Path, task: MLTask | None = None) -> pd.
     training. Raises DataError for what cannot be read, and for times that are none.
     """
     rows, origin = _load(config, root)
-    rows = _typed(rows.reset_index(drop=True), config, keep=_text_columns(config, task))
+    rows = rows.reset_index(drop=True)
+    _check_finite(rows, config, origin, task)
+    rows = typed(rows, config, keep=text_columns(config, task))
     for name in {config.time, config.label_time} & set(rows.columns):
         rows[name] = _times(rows[name], config, origin)
     return rows
+
+
+def find_odd_cells(config: Data, *, root: Path) -> dict[str, str]:
+    """Return the columns that hold numbers but for a few cells, with those cells and their places.
+
+    Such a column counts as texts, which is rarely what was meant. Raises DataError for a source
+    that cannot be read.
+    """
+    rows, origin = _load(config, root)
+    rows = typed(rows.reset_index(drop=True), config, keep=text_columns(config, None))
+    found: dict[str, str] = {}
+    for name in map(str, rows.columns):
+        present = rows[name].notna()
+        if pd.api.types.is_datetime64_any_dtype(rows[name]):
+            continue
+        texts = present & pd.to_numeric(rows[name], errors="coerce").isna()
+        if 0 < texts.sum() <= _FEW_CELLS * present.sum():
+            found[name] = (
+                f"{texts.sum():,} of {len(rows):,}: {_examples(rows[name], texts, origin)}"
+            )
+    return found
 
 
 def labelled(rows: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -104,15 +132,6 @@ def matured_by(rows: pd.DataFrame, config: Data) -> pd.Series:
     else:
         known = rows[config.time] + config.label_delay
     return known.where(rows[config.target].notna())
-
-
-def as_text(values: pd.Series) -> pd.Series:
-    """Return values as `str`, whole numbers without a decimal point, missing ones as None."""
-    if pd.api.types.is_float_dtype(values):
-        whole = values.dropna()
-        if len(whole) and np.isfinite(whole).all() and (whole == np.floor(whole)).all():
-            values = values.astype("Int64")
-    return _or_none(values.astype(object).map(str, na_action="ignore"), values.notna())
 
 
 def _load(config: Data, root: Path) -> tuple[pd.DataFrame, Origin]:
@@ -179,60 +198,6 @@ def _load_function(source: str, root: Path) -> pd.DataFrame:
     return rows.copy()
 
 
-def _text_columns(config: Data, task: MLTask | None) -> set[str]:
-    names = {config.id, config.time, config.label_time, *(config.features.categorical or ())}
-    if task is not None and task.is_classification:
-        names.add(config.target)
-    return {name for name in names if name is not None}
-
-
-def _typed(rows: pd.DataFrame, config: Data, keep: set[str]) -> pd.DataFrame:
-    """Turn texts into missing values, numbers and booleans where all of a column's are."""
-    numbers = pd.to_numeric(pd.Series(config.missing_values), errors="coerce").dropna().tolist()
-    typed: dict[str, pd.Series] = {}
-    for name in map(str, rows.columns):
-        values = rows[name]
-        if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-            missing = values.isin(numbers) | np.isinf(values.to_numpy(float, na_value=np.nan))
-            typed[name] = values.mask(missing) if missing.any() else _plain_numbers(values)
-        elif pd.api.types.is_bool_dtype(values) or pd.api.types.is_datetime64_any_dtype(values):
-            typed[name] = values
-        else:
-            texts = values.astype(object)
-            there = values.notna() & ~texts.isin(config.missing_values)
-            texts = _or_none(texts, there)
-            typed[name] = texts if name in keep else _parsed(texts, numbers)
-    return pd.DataFrame(typed)
-
-
-def _or_none(values: pd.Series, there: pd.Series) -> pd.Series:
-    """Return values as objects, None where one is not there."""
-    objects = values.to_numpy(dtype=object, copy=True)
-    objects[~there.to_numpy(dtype=bool)] = None
-    return pd.Series(objects, index=values.index, name=values.name, dtype=object)
-
-
-def _plain_numbers(values: pd.Series) -> pd.Series:
-    # MLflow silently loses the signature of nullable integers that hold a missing value.
-    if pd.api.types.is_extension_array_dtype(values) or values.dtype == object:
-        return values.astype("float64" if values.isna().any() else values.dtype.type)
-    return values
-
-
-def _parsed(texts: pd.Series, missing_numbers: list[float]) -> pd.Series:
-    present = texts.dropna()
-    if present.empty:
-        return texts
-    if present.astype(str).str.lower().isin(["true", "false"]).all():
-        flags = texts.map(lambda v: str(v).lower() == "true", na_action="ignore")
-        return flags.astype("float64" if texts.isna().any() else bool)
-    numbers = pd.to_numeric(texts, errors="coerce")
-    if numbers[present.index].isna().any():
-        return texts
-    missing = numbers.isin(missing_numbers) | np.isinf(numbers.to_numpy(float, na_value=np.nan))
-    return numbers.mask(missing) if missing.any() else numbers
-
-
 def _check_columns(rows: pd.DataFrame, config: Data, origin: Origin) -> None:
     names = [str(name) for name in rows.columns]
     rows.columns = names
@@ -295,12 +260,32 @@ def _check_numbers(values: pd.Series, origin: Origin, what: str, mend: str) -> N
     texts = pd.to_numeric(values, errors="coerce").isna() & values.notna()
     if not texts.any():
         return
-    examples = "; ".join(
-        f"{values.iloc[row]!r} at {origin.place(int(row))}" for row in np.flatnonzero(texts)[:3]
-    )
     raise DataError(
-        f"{origin.name}: {what} holds {texts.sum()} values that are no numbers: {examples}. {mend}"
+        f"{origin.name}: {what} holds {texts.sum()} values that are no numbers: "
+        f"{_examples(values, texts, origin)}. {mend}"
     )
+
+
+def _examples(values: pd.Series, chosen: pd.Series, origin: Origin) -> str:
+    return "; ".join(
+        f"{values.iloc[row]!r} at {origin.place(int(row))}" for row in np.flatnonzero(chosen)[:3]
+    )
+
+
+def _check_finite(rows: pd.DataFrame, config: Data, origin: Origin, task: MLTask | None) -> None:
+    """Refuse infinite outcomes: as features they count as missing, but no label would be a lie."""
+    if task is not MLTask.REGRESSION or config.target not in rows.columns:
+        return
+    target = rows[config.target]
+    if pd.api.types.is_datetime64_any_dtype(target):
+        return
+    infinite = pd.to_numeric(target, errors="coerce").isin([np.inf, -np.inf])
+    if infinite.any():
+        raise DataError(
+            f"{origin.name}: target column {config.target!r} is infinite in {infinite.sum()} rows: "
+            f"{_examples(target, infinite, origin)}. Mend the rows, or add the text to "
+            "data.missing_values if it means that there is no outcome."
+        )
 
 
 def _check_target(rows: pd.DataFrame, config: Data, origin: Origin, task: MLTask | None) -> None:

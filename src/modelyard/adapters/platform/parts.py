@@ -26,9 +26,7 @@ from modelyard.adapters.platform.prefect_api import PrefectApi
 from modelyard.adapters.platform.processes import (
     MARK_VARIABLE,
     ProcessRecord,
-    cmdline,
     family,
-    is_orphan,
     marked_processes,
     session_of,
     start_process,
@@ -43,9 +41,6 @@ START_SECONDS = 180.0
 """How long a server may take to answer: a first start on a busy machine compiles and migrates."""
 STOP_SECONDS = 15.0
 """How long a part may take to end by itself: a flow run reports that it was stopped."""
-
-_TEMPORARY_SERVER = "prefect.server.api.server:create_app"
-"""What Prefect runs where no server is configured, as a word of its command line."""
 
 PartName = Literal["prefect", "mlflow", "worker"]
 Report = Callable[[str, str, float | None], None]
@@ -204,16 +199,6 @@ def _stop_part(part: Part | None, report: Report) -> int:
     stop_processes(processes, grace_seconds=STOP_SECONDS)
     report(part.name, "stopped", time.monotonic() - started)
     return len(processes)
-
-
-def end_lost_servers(project: Project) -> None:
-    """End the temporary Prefect servers of commands that were killed: nobody else does."""
-    lost = [
-        process
-        for process in marked_processes(platform_id(project))
-        if is_orphan(process) and _TEMPORARY_SERVER in cmdline(process)
-    ]
-    stop_processes(lost, grace_seconds=STOP_SECONDS)
 
 
 def _end_rest(project: Project, killed: Part | None) -> None:

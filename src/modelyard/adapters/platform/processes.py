@@ -21,6 +21,9 @@ from modelyard.domain.values import Value
 MARK_VARIABLE = "MODELYARD_PLATFORM"
 """Environment variable with the platform's id, inherited by all that a part starts."""
 
+_TEMPORARY_SERVER = "prefect.server.api.server:create_app"
+"""What Prefect runs where no server is configured, as a word of its command line."""
+
 _SAME_START_SECONDS = 0.5
 _KILL_SECONDS = 5.0
 
@@ -113,6 +116,12 @@ def session_of(leader: ProcessRecord, mark: str) -> list[psutil.Process]:
             if os.getsid(process.pid) == leader.pid:
                 found.append(process)
     return found
+
+
+def end_lost_servers(mark: str) -> None:
+    """End the temporary Prefect servers of commands that were killed: nobody else does."""
+    lost = [p for p in marked_processes(mark) if is_orphan(p) and _TEMPORARY_SERVER in cmdline(p)]
+    stop_processes(lost, grace_seconds=_KILL_SECONDS)
 
 
 def stop_processes(processes: Iterable[psutil.Process], *, grace_seconds: float) -> None:
