@@ -8,11 +8,10 @@ set aside as it is, with `.damaged` at the end of its name.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from modelyard.adapters.data.damage import damage_told
 from modelyard.domain.values import as_utc
-from modelyard.errors import ModelYardError
 from modelyard.serving.inference_log import SEGMENT_SUFFIX, InferenceRecord
 
 ID = "__id"
@@ -38,6 +37,8 @@ PROBABILITY = "__probability"
 
 _Columns = dict[str, Sequence[Any]]
 """The n rows of a request, as n values of each column."""
+
+_MEND = "Restore it from a backup, or move it away: monitoring then goes on without its rows."
 
 _log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ def compact(folder: Path) -> list[Path]:
                     continue  # another compaction was first
                 requests, damaged = _read_requests(file)
                 if not target.exists() and requests:
-                    with _explained(segment):
+                    with damage_told(segment, _MEND):
                         _write_parquet(_to_table(requests), target)
                     made.append(target)
                 if damaged:
@@ -134,26 +135,14 @@ def _read_segment(folder: Path, stem: str, columns: list[str] | None = None) -> 
     parquet, segment = folder / f"{stem}.parquet", folder / f"{stem}{SEGMENT_SUFFIX}"
     try:
         if not parquet.exists():
-            with segment.open("rb") as file, _explained(segment):
+            with segment.open("rb") as file, damage_told(segment, _MEND):
                 table = _to_table(_read_requests(file)[0])
                 return table.select(columns) if columns else table
     except FileNotFoundError:
         if not parquet.exists():
             return _FIXED.empty_table()  # it was empty, and is gone
-    with _explained(parquet):
+    with damage_told(parquet, _MEND):
         return pq.ParquetFile(parquet).read(columns=columns)
-
-
-@contextlib.contextmanager
-def _explained(file: Path) -> Iterator[None]:
-    """Give an operator words for what Arrow says of a file that somebody or something changed."""
-    try:
-        yield
-    except pa.ArrowException as err:
-        raise ModelYardError(
-            f"{file} is damaged: {str(err).splitlines()[0]} Restore it from a backup, or move it "
-            "away: monitoring then goes on without its predictions."
-        ) from err
 
 
 def _is_segment(path: Path) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from modelyard.adapters.data.snapshots import fingerprint_rows
+from modelyard.adapters.data.snapshots import fingerprint_rows, read_stored
 from modelyard.adapters.learning.outcomes import class_name
 from modelyard.errors import DataError
 
@@ -55,8 +55,11 @@ def store_labels(folder: Path, ids: pd.Series, labels: pd.Series, known_at: pd.S
 
 
 def read_labels(folder: Path, known_by: datetime) -> pd.DataFrame:
-    """Return the labels known by a moment, one a row id: columns id, label, known_at."""
-    files = [pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))]
+    """Return the labels known by a moment, one a row id: columns id, label, known_at.
+
+    Raises DataError for a damaged file.
+    """
+    files = [read_stored(path) for path in sorted(folder.glob("*.parquet"))]
     if not files:
         return pd.DataFrame({ID: [], LABEL: [], KNOWN_AT: []})
     labels = pd.concat(files, ignore_index=True)

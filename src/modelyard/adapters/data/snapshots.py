@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from modelyard.adapters.data.damage import damage_told
 from modelyard.adapters.learning.outcomes import as_labels
 from modelyard.domain.changelog import RowChange
 from modelyard.domain.releases import Delivery, Snapshot
@@ -20,7 +21,7 @@ def store_snapshot(rows: pd.DataFrame, folder: Path, time: str | None) -> Snapsh
     """Store rows as Parquet under their fingerprint; the same rows are stored once."""
     fingerprint = fingerprint_rows(rows)
     path = folder / f"{fingerprint}.parquet"
-    if not path.exists():
+    if not _holds(path, fingerprint):  # what a disk or a person damaged is stored anew
         half = path.with_suffix(f".{uuid.uuid4().hex[:8]}.part")
         rows.to_parquet(half, index=False)
         half.replace(path)
@@ -33,6 +34,13 @@ def store_snapshot(rows: pd.DataFrame, folder: Path, time: str | None) -> Snapsh
     )
 
 
+def _holds(path: Path, fingerprint: str) -> bool:
+    try:
+        return path.exists() and fingerprint_rows(read_stored(path)) == fingerprint
+    except DataError:
+        return False
+
+
 def load_snapshot(snapshot: Snapshot, folder: Path) -> pd.DataFrame:
     """Return the rows of a snapshot. Raises DataError where they are gone or were changed."""
     path = folder / snapshot.path
@@ -41,10 +49,16 @@ def load_snapshot(snapshot: Snapshot, folder: Path) -> pd.DataFrame:
             f"The rows {snapshot.fingerprint[:12]} are missing: {path}. Restore the file from a "
             "backup, or deliver again from the data source."
         )
-    rows = pd.read_parquet(path)
+    rows = read_stored(path)
     if fingerprint_rows(rows) != snapshot.fingerprint:
         raise DataError(f"{path} was changed: its rows no longer hash to its name. Restore it.")
     return rows
+
+
+def read_stored(path: Path) -> pd.DataFrame:
+    """Return the rows of a Parquet file. Raises DataError for a damaged one."""
+    with damage_told(path):
+        return pd.read_parquet(path)
 
 
 def compare_snapshots(before: Delivery, after: Delivery, folder: Path) -> RowChange | None:
