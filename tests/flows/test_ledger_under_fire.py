@@ -32,12 +32,14 @@ from tests.projects import (
     write_config,
 )
 
-pytestmark = pytest.mark.xdist_group("interruptions")
+pytestmark = [pytest.mark.xdist_group("interruptions"), pytest.mark.timeout(900)]
 
 KILLS = 25  # on each of the two databases
 STEPS = ("Take rows", "Train", "Gate", "Register", "Build", "Roll out", "Promote")
 MOMENTS = ("unrecorded", "recorded", "completed")
 DELIVERIES = 16
+PATIENCE = 840.0
+"""Seconds for one delivery: the last of many waits for all others."""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

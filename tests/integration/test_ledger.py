@@ -6,12 +6,14 @@ import random
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from modelyard.domain.releases import Release, ReleaseState
 from modelyard.domain.values import Contract
