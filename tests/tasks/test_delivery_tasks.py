@@ -278,3 +278,13 @@ def test_a_bundle_of_a_build_that_was_interrupted_is_replaced(workspace: Workspa
     (left / "half").write_text("written")
     made = build_release.fn(delivery, candidate, registration)
     assert load_bundle(workspace.project.home / made.bundle, made.digest).check_golden() == 50
+
+
+def test_an_experiment_that_somebody_deleted_comes_back_with_the_next_delivery(
+    workspace: Workspace,
+) -> None:
+    client = workspace.tracking.client
+    first = train_candidate.fn(open_delivery.fn(MODEL, "first", FIRST))
+    client.delete_experiment(client.get_run(first.mlflow_run_id).info.experiment_id)
+    second = train_candidate.fn(open_delivery.fn(MODEL, "second", SECOND))
+    assert client.get_run(second.mlflow_run_id).info.status == "FINISHED"

@@ -24,7 +24,7 @@ import pandas as pd
 import skops.io
 from filelock import FileLock
 from matplotlib.figure import Figure
-from mlflow.entities import Run
+from mlflow.entities import LifecycleStage, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
@@ -258,6 +258,9 @@ class Tracking:
     def _experiment(self, model: str) -> str:
         experiment = self.client.get_experiment_by_name(model)
         if experiment is not None:
+            if experiment.lifecycle_stage != LifecycleStage.ACTIVE:
+                # somebody deleted it; its name stays taken, and the ledger names runs in it
+                self.client.restore_experiment(experiment.experiment_id)
             return experiment.experiment_id
         local = self.uri.startswith(("sqlite:", "postgresql:"))
         # A database alone has no default place for artifacts that a server would find again.
