@@ -11,13 +11,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from tests.ledgers import deliver
 
 import modelyard.ledger
 from modelyard.domain.releases import ReleaseState
 from modelyard.errors import ModelYardError
 from modelyard.ledger import Ledger
 from modelyard.ledger.schema import NEWEST, metadata
+from tests.ledgers import deliver
 
 
 def test_the_migrations_lead_to_the_tables_that_the_code_uses(url: str) -> None:
