@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# One thread a process, here and in what tests start, since tests run in a process for each core:
+# threads that wait for each other by spinning cost a small fit ten times its work on busy cores.
+for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(threads, "1")
+
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
