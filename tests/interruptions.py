@@ -20,8 +20,13 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 _PRELOADED = [
+    "git",  # MLflow imports it, and its stores, when a first run begins; Prefect its engines
     "mlflow.pyfunc",
     "mlflow.sklearn",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "prefect.flow_engine",
+    "prefect.task_engine",
     "flows.model_delivery",
     "flows.model_monitoring",
     "flows.model_retraining",

@@ -50,14 +50,20 @@ CASES = (
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> Iterator[Any]:
-    """Return a function that runs `modelyard` in a project with the example configs."""
+def project(
+    tmp_path_factory: pytest.TempPathFactory, data_folder: Path, prefect_server: str
+) -> Iterator[Any]:
+    """Return a function that runs `modelyard` in a project with the example configs.
+
+    Its Prefect server runs already: else each command would start one for itself.
+    """
     tmp_path = tmp_path_factory.mktemp("real")
     for folder in ("flows", "tasks", "deployments"):
         leave = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=leave)
     shutil.copytree(ROOT / "configs" / "models" / "examples", tmp_path / "configs" / "models")
-    shutil.copy(ROOT / "configs" / "platform.yaml", tmp_path / "configs")
+    platform = f'orchestration: {{api_url: "{prefect_server}"}}\n'
+    (tmp_path / "configs" / "platform.yaml").write_text(platform)
     environment = {**os.environ, "MODELYARD_DATA": str(data_folder), "MODELYARD_ROOT": ""}
 
     def modelyard(*words: str) -> subprocess.CompletedProcess[str]:
