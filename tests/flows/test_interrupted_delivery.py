@@ -9,8 +9,6 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-import pytest
-
 from modelyard.adapters.client import ServiceClient
 from modelyard.adapters.mlflow import DELIVERY_TAG
 from modelyard.adapters.workspace import Workspace
@@ -28,8 +26,6 @@ from tests.projects import (
     rides,
     version_at,
 )
-
-pytestmark = pytest.mark.xdist_group("interruptions")
 
 STEPS = ("Take rows", "Train", "Gate", "Register", "Build", "Roll out", "Promote")
 EVERYWHERE = (

@@ -22,8 +22,6 @@ from tests.projects import (
     wait_for_events,
 )
 
-pytestmark = pytest.mark.xdist_group("interruptions")
-
 AS_OF = FIRST + 2 * WEEK
 
 

@@ -32,7 +32,7 @@ from tests.projects import (
     write_config,
 )
 
-pytestmark = [pytest.mark.xdist_group("interruptions"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 KILLS = 25  # on each of the two databases
 STEPS = ("Take rows", "Train", "Gate", "Register", "Build", "Roll out", "Promote")

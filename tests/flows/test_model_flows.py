@@ -21,8 +21,6 @@ from modelyard.domain.retraining import RetrainingCause, RetrainingVerdict
 from modelyard.errors import DataError
 from tests.projects import FIRST, MODEL, SECOND, WEEK, load_labels, replicas_of, version_at
 
-pytestmark = pytest.mark.xdist_group("prefect")
-
 
 def pages(server: str) -> dict[str, str]:
     """Return the newest page under each key."""

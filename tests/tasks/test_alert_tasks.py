@@ -23,8 +23,6 @@ from tasks.alerts import raise_alarms
 from tasks.monitoring import measure_window
 from tests.projects import FIRST, MODEL, WEEK, wait_for_events, write_config
 
-pytestmark = pytest.mark.xdist_group("prefect")
-
 
 class Receiver(HTTPServer):
     """A web hook on a free port that keeps the titles it was sent; it may refuse them."""
