@@ -49,10 +49,15 @@ def releases(
     if as_json:
         console.print_json(json.dumps({"releases": rows}))
         return
-    metric = config.evaluation.primary_metric
-    table = Table(
-        *("version", "state", "age", "trained on", "rows", metric, "reproduced", "reason", "serves")
-    )
+    table = Table(caption=service and f"{config.name} serves at {service.url}")
+    narrow = ("version", "state", "age", "trained on", "rows", config.evaluation.primary_metric)
+    for name in narrow:
+        table.add_column(name, no_wrap=True)
+    table.add_column("reason")
+    table.add_column("serves", no_wrap=True)
+    reproduced = any(row["reproduced"] for row in rows)
+    if reproduced:
+        table.add_column("reproduced")
     for row in rows:
         table.add_row(
             row["version"] or "-",
@@ -61,9 +66,9 @@ def releases(
             f"{row['trained_from'] or ''} … {row['trained_to'] or ''}",
             f"{row['training_rows']:,}",
             row["metric_text"],
-            row["reproduced"] or "",
             row["reason"],
-            f"{row['serves']['url']} ({row['serves']['percent']} %)" if row["serves"] else "",
+            f"{row['serves']['percent']} %" if row["serves"] else "",
+            *([row["reproduced"] or ""] if reproduced else []),
         )
     console.print(table)
 
