@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections import Counter
 from datetime import datetime
-from types import TracebackType
-from typing import Self
 
-from modelyard.adapters.client import ServiceClient
 from modelyard.adapters.mlflow import DELIVERY_TAG
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.releases import UNFINISHED, ReleaseState
-from modelyard.domain.values import Contract
-from modelyard.errors import ModelYardError
 from tests.interruptions import Kill, run_flow
 from tests.projects import (
     FIRST,
@@ -23,9 +17,9 @@ from tests.projects import (
     local_target,
     processes_of,
     replicas_of,
-    rides,
     version_at,
 )
+from tests.ride_traffic import Traffic
 
 STEPS = ("Take rows", "Train", "Gate", "Register", "Build", "Roll out", "Promote")
 EVERYWHERE = (
@@ -93,39 +87,6 @@ def assert_released(workspace: Workspace, *versions: str) -> None:
     assert not list(workspace.project.snapshot_folder().glob("*.part"))
     with ledger.lock(MODEL):
         pass
-
-
-class Traffic:
-    """Requests all the time, each over a new connection, and who answered them."""
-
-    def __init__(self, url: str, contract: Contract) -> None:
-        self._url, self._contract = url, contract
-        self._row = rides().tail(1)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._send)
-        self.answered: Counter[str] = Counter()
-        self.failed: list[str] = []
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        err: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _send(self) -> None:
-        while not self._over.wait(0.05):
-            try:
-                with ServiceClient(self._url, self._contract) as client:
-                    self.answered[client.predict(self._row).release] += 1
-            except ModelYardError as err:
-                self.failed.append(str(err))
 
 
 def test_a_first_delivery_killed_at_every_step_ends_with_one_release(

@@ -1,4 +1,4 @@
-"""Do the four flows do what they say, and leave pages that a person wants to look at?"""
+"""Do the flows do what they say, and leave pages that a person wants to look at?"""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from flows.model_delivery import deliver_model
 from flows.model_monitoring import monitor_model
+from flows.model_reconciliation import reconcile_model
 from flows.model_retraining import retrain_model
 from flows.model_rollback import roll_back_model
 from modelyard.adapters.replay import Replay
@@ -19,7 +20,9 @@ from modelyard.domain.monitoring import IncidentCause
 from modelyard.domain.releases import ReleaseState
 from modelyard.domain.retraining import RetrainingCause, RetrainingVerdict
 from modelyard.errors import DataError
+from modelyard.project import Project
 from tests.projects import FIRST, MODEL, SECOND, WEEK, load_labels, replicas_of, version_at
+from tests.ride_traffic import Traffic
 
 
 def pages(server: str) -> dict[str, str]:
@@ -27,6 +30,12 @@ def pages(server: str) -> dict[str, str]:
     answer = httpx.post(f"{server}/artifacts/latest/filter", json={"limit": 200})
     found = answer.raise_for_status().json()
     return {page["key"]: page["data"] for page in found if page["type"] == "markdown"}
+
+
+def written(project: Project) -> dict[Path, int]:
+    """Return every file of every bundle with when it was written."""
+    folder = project.home / "bundles"
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
 def test_the_loop_from_the_first_release_to_the_way_back(
@@ -82,11 +91,30 @@ def test_the_loop_from_the_first_release_to_the_way_back(
     again = retrain_model(MODEL, cause=RetrainingCause.PERFORMANCE, as_of=SECOND)
     assert again.verdict is not RetrainingVerdict.RETRAIN
 
-    status = roll_back_model(MODEL, reason="to see it")
+    built = written(project)
+    with Traffic(first.url, champion.delivery.contract) as traffic:
+        status = roll_back_model(MODEL, reason="to see it")
+    assert traffic.failed == []
+    assert set(traffic.answered) == {"1.0.0", "1.0.1"}
+    assert written(project) == built  # nothing was built for it
     assert status.weights == {"1.0.0": 100}
     assert version_at(first.url) == "1.0.0"
-    assert ledger.release(MODEL, "1.0.1").state is ReleaseState.ROLLED_BACK
     assert len(replicas_of(project.root)) == 2
+    left, back = (
+        ledger.release(MODEL, "1.0.1").events[-1],
+        ledger.release(MODEL, "1.0.0").events[-1],
+    )
+    assert (left.state, back.state) == (ReleaseState.ROLLED_BACK, ReleaseState.CHAMPION)
+    assert left.why == back.why == "roll back: to see it"
+    assert "@" in back.by
+    assert "to see it" in pages(prefect_server)[f"release-{MODEL}"]
+
+    assert reconcile_model(MODEL) == []
+    tracking.client.set_registered_model_alias(MODEL, "champion", "2")
+    (finding,) = reconcile_model(MODEL)
+    assert finding.mended
+    assert finding.words == "alias champion points at version 2, not at release 1.0.0"
+    assert finding.words in pages(prefect_server)[f"reconciled-{MODEL}"]
 
 
 def test_a_flow_on_bad_rows_fails_and_leaves_nothing_behind(
