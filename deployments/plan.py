@@ -82,6 +82,6 @@ def _unwanted(
 ) -> list[Change]:
     return [
         Change(action="delete", kind=kind, name=name)
-        for name in found
+        for name in sorted(found)
         if name not in wanted and found[name].project == project
     ]

@@ -117,7 +117,7 @@ def test_a_dry_run_tells_and_an_apply_makes_the_change_and_prunes(project: Proje
     (schedule,) = _ask(project, "/deployments/name/monitor/alpha")["schedules"]
     assert schedule["schedule"]["cron"] == "5 * * * *"
     assert schedule["schedule"]["timezone"] == "UTC"
-    assert len(_ask(project, "/deployments/filter", {})) == 4
+    assert len(_ask(project, "/deployments/filter", {})) == len(ENTRYPOINTS)
     assert _command(project, "apply", "--json")["changes"] == []
 
 

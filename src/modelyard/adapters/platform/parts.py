@@ -108,8 +108,7 @@ def prefect_environment(project: Project) -> dict[str, str]:
         "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
-        # Training shares its cores with what serves: OpenMP's threads would wait by spinning,
-        # which on busy cores costs a fit of small trees ten times its work.
+        # on busy cores, threads that wait by spinning cost a fit ten times its work
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
     }
     if not (prefect and prefect.is_external):
