@@ -7,19 +7,14 @@ import json
 import uuid
 from datetime import datetime
 
-import numpy as np
-import pandas as pd
-
 from modelyard.adapters.data.frames import infer_contract
+from modelyard.adapters.data.selection import select_rows
 from modelyard.adapters.data.snapshots import store_snapshot
-from modelyard.adapters.data.sources import labelled, read_rows
 from modelyard.adapters.prefect.steps import step
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
-from modelyard.domain.holdout import split_newest
 from modelyard.domain.releases import Delivery, Release, ReleaseState
 from modelyard.domain.versioning import Bump
-from modelyard.errors import DataError
 from modelyard.ledger import acting_person
 
 
@@ -84,12 +79,9 @@ def _read(
     as_of: datetime | None,
     bump: Bump | None,
 ) -> Delivery:
-    root = workspace.project.root
-    rows = read_rows(config.data, root=root, until=as_of, task=config.task)
-    rows = labelled(rows, config.data.target)
-    inferred = infer_contract(config, rows)
-    training, holdout = _split(config, rows)
-    folder = workspace.project.snapshot_folder()
+    project = workspace.project
+    selection = select_rows(config, project.root, as_of)
+    inferred = infer_contract(config, selection.rows)
     return Delivery(
         id=str(uuid.uuid4()),
         model=config.name,
@@ -98,25 +90,7 @@ def _read(
         config_digest=config_digest(config),
         contract=inferred.contract,
         left_out=inferred.left_out,
-        training=store_snapshot(rows[training], folder, config.data.time),
-        holdout=store_snapshot(rows[holdout], folder, config.data.time),
+        training=store_snapshot(project, config, selection, "training", as_of),
+        holdout=store_snapshot(project, config, selection, "holdout", as_of),
         bump=bump,
     )
-
-
-def _split(config: ModelConfig, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    times = None
-    if config.data.time is not None:
-        stamps = pd.DatetimeIndex(rows[config.data.time])
-        times = stamps.tz_convert(None).to_numpy() if stamps.tz else stamps.to_numpy()
-    policy = config.evaluation.holdout
-    window = None if isinstance(config.training.window, str) else config.training.window
-    training, holdout = split_newest(
-        times, len(rows), share=policy.share, span=policy.span, window=window
-    )
-    if not training.any():
-        raise DataError(
-            f"{config.data.source}: the holdout `{policy}` takes all {len(rows):,} rows and leaves "
-            "none to train on. Make evaluation.holdout smaller, or training.window longer."
-        )
-    return training, holdout

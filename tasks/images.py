@@ -36,7 +36,7 @@ def _build(
     project = workspace.project
     config = project.model(delivery.model)
     folder = project.bundle_folder(delivery.model, registration.version)
-    holdout = load_snapshot(delivery.holdout, project.snapshot_folder())
+    holdout = load_snapshot(delivery.holdout, project)
     # A killed try may have written its bundle before the ledger heard of it.
     shutil.rmtree(folder, ignore_errors=True)
     digest = write_bundle(

@@ -37,8 +37,8 @@ def train_candidate(delivery: Delivery) -> Candidate:
 def _train(workspace: Workspace, delivery: Delivery) -> Candidate:
     project = workspace.project
     config = project.model(delivery.model)
-    rows = load_snapshot(delivery.training, project.snapshot_folder())
-    holdout = load_snapshot(delivery.holdout, project.snapshot_folder())
+    rows = load_snapshot(delivery.training, project)
+    holdout = load_snapshot(delivery.holdout, project)
     recipe = describe_recipe(config.training, delivery.contract)
     pins = serving_requirements(model_packages(config.training))
     with workspace.tracking.training_run(delivery) as run:

@@ -12,10 +12,10 @@ import pytest
 from modelyard.adapters.learning.environment import model_packages, training_requirements
 from modelyard.adapters.records.code import LONGEST_DIFF, record_code
 from modelyard.adapters.records.locks import lock_packages
-from modelyard.adapters.records.recording import recorded_config
 from modelyard.adapters.records.store import RecordStore, pack, unpack
 from modelyard.adapters.records.threads import describe_threads
 from modelyard.config import ModelConfig, Training
+from modelyard.config.recorded import recorded_config
 from modelyard.domain.records import Code, mask_secrets, pins_of
 from modelyard.errors import BundleError
 

@@ -1,4 +1,4 @@
-"""Rows and labels that were stored are what was stored, or an error that names the file."""
+"""Labels that were stored are what was stored, or an error that names the file."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ import pandas as pd
 import pytest
 
 from modelyard.adapters.data.labels import read_labels, store_labels
-from modelyard.adapters.data.snapshots import load_snapshot, store_snapshot
 from modelyard.errors import DataError
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
-ROWS = pd.DataFrame({"x": [1.0, 2.0, 3.0], "y": ["a", "b", None]})
 
 
 def cut_off(content: bytes) -> bytes:
@@ -33,22 +31,6 @@ def harm(folder: Path, damage: Damage) -> Path:
     (file,) = folder.iterdir()
     file.write_bytes(damage(file.read_bytes()))
     return file
-
-
-@damages
-def test_a_snapshot_that_is_damaged_is_named(tmp_path: Path, damage: Damage) -> None:
-    snapshot = store_snapshot(ROWS, tmp_path, None)
-    file = harm(tmp_path, damage)
-    with pytest.raises(DataError, match=rf"{file.name} is damaged.*Restore it"):
-        load_snapshot(snapshot, tmp_path)
-
-
-@damages
-def test_the_same_rows_mend_a_damaged_snapshot(tmp_path: Path, damage: Damage) -> None:
-    snapshot = store_snapshot(ROWS, tmp_path, None)
-    harm(tmp_path, damage)
-    assert store_snapshot(ROWS, tmp_path, None) == snapshot
-    assert load_snapshot(snapshot, tmp_path).equals(ROWS)
 
 
 @damages

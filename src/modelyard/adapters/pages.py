@@ -15,7 +15,7 @@ from modelyard.domain.gate import Gated, GateVerdict
 from modelyard.domain.metrics import Interval
 from modelyard.domain.mirror import Finding
 from modelyard.domain.monitoring import IncidentCause, WindowRecord
-from modelyard.domain.releases import Build, Delivery, Registration, Release
+from modelyard.domain.releases import Build, Delivery, Registration, Release, Snapshot
 from modelyard.domain.retraining import RetrainingDecision
 from modelyard.domain.values import ServiceStatus
 from modelyard.domain.windows import Window
@@ -51,8 +51,8 @@ def gate_page(
     verdict = gated.decision.verdict
     parts = [
         f"# Gate: {delivery.model} → {verdict.upper()} {_MARKS[verdict]}",
-        f"Trained on {delivery.training.rows:,} rows, judged on the {delivery.holdout.rows:,} "
-        "newest rows, which no model was trained on.",
+        f"Trained on {_rows(delivery.training)}, judged on the newest {_rows(delivery.holdout)}, "
+        "which no model was trained on.",
         "## Rules",
         table(
             ("", "rule", "value", "interval", "limit"),
@@ -82,6 +82,10 @@ def gate_page(
     if link:
         parts.append(f"[The MLflow run with all plots]({link})")
     return "\n\n".join(parts)
+
+
+def _rows(snapshot: Snapshot) -> str:
+    return f"{snapshot.rows:,} rows" + (" (by reference, no copy)" if snapshot.reference else "")
 
 
 def _slices(gated: Gated) -> list[str]:

@@ -169,7 +169,7 @@ def drawn_rows(
 
 def reference_rows(workspace: Workspace, release: Release) -> pd.DataFrame:
     """Return the rows that drift of a release is measured against, with its predictions."""
-    rows = load_snapshot(release.delivery.training, workspace.project.snapshot_folder())
+    rows = load_snapshot(release.delivery.training, workspace.project)
     build = release.build
     bundle = load_bundle(workspace.project.home / build.bundle, build.digest)
     predictions = bundle.predictor.predict_frame(rows).predictions

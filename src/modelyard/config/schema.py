@@ -32,6 +32,7 @@ from modelyard.config.values import (
     KOfN,
     PositiveDuration,
     Share,
+    Size,
     WindowOrAll,
 )
 from modelyard.domain.values import MLTask
@@ -344,6 +345,13 @@ class DockerConfig(Section):
     gateway_image: str = "haproxy:lts"
 
 
+class SnapshotsConfig(Section):
+    """Copies of the rows that releases were trained and judged on."""
+
+    max_size: Size = 2 * 1024**3
+    """Rows whose Parquet file would be larger are not copied: a release then refers to them."""
+
+
 class PlatformConfig(Section):
     """Where the parts of the platform are."""
 
@@ -356,6 +364,7 @@ class PlatformConfig(Section):
     gateway: GatewayConfig = GatewayConfig()
     docker: DockerConfig = DockerConfig()
     reconciliation: ReconciliationConfig = ReconciliationConfig()
+    snapshots: SnapshotsConfig = SnapshotsConfig()
     alerts: AlertUrls = ()
     """Apprise URLs for every model; a model's own are added to them."""
 

@@ -65,6 +65,34 @@ Duration = Annotated[
 PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
 
 
+_SIZES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+_SIZE = r"\d+ ?(?:B|KiB|MiB|GiB|TiB)"
+
+
+def _parse_size(value: Any) -> Any:
+    if isinstance(value, str):
+        if re.fullmatch(_SIZE, value.strip()) is None:
+            raise ValueError("is no size; write a whole number and B, KiB, MiB, GiB or TiB: 2GiB")
+        unit = value.strip().lstrip("0123456789 ")
+        return int(value.strip().removesuffix(unit)) * _SIZES[unit]
+    return value
+
+
+def _format_size(size: int) -> str:
+    unit = next(u for u in reversed(_SIZES) if size % _SIZES[u] == 0)
+    return f"{size // _SIZES[unit]}{unit}" if size else "0B"
+
+
+Size = Annotated[
+    int,
+    BeforeValidator(_parse_size),
+    Field(ge=0),
+    PlainSerializer(_format_size, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": f"^{_SIZE}$", "examples": ["2GiB", "500MiB"]}),
+]
+"""Bytes."""
+
+
 def _parse_window(value: Any) -> Any:
     return value if value == "all" else _positive(parse_duration(value))
 

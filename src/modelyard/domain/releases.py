@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -75,17 +75,51 @@ def may_follow(state: ReleaseState | None, following: ReleaseState) -> bool:
     return following in _NEXT[state]
 
 
+class SourceFile(Value):
+    """A file of a data source, as its storage describes it."""
+
+    name: str
+    size_bytes: int | None
+    etag: str | None
+    """What the storage says changes with the content: an etag, a checksum or a time."""
+
+
+class Reference(Value):
+    """Rows that were too large to copy: where they are and how they were chosen."""
+
+    part: Literal["training", "holdout"]
+    config: dict[str, Any]
+    """The config by which they were read and split, as written."""
+    as_of: datetime | None
+    newest: datetime | None
+    """Event time of the newest row that there was: later ones are not looked at."""
+    files: tuple[SourceFile, ...]
+    """Empty for a source that is no file."""
+    sample: str
+    """sha256 over up to a thousand rows, spread evenly."""
+
+
+class Change(Value):
+    """One thing about recorded rows that is not as it was."""
+
+    name: str
+    recorded: str
+    found: str
+
+
 class Snapshot(Value):
-    """A content-addressed file of rows."""
+    """The rows that a release was trained or judged on: a copy, or a reference to their source."""
 
     fingerprint: str
     """sha256 over column names, types and cell values in order."""
-    path: str
-    """Parquet file, relative to the snapshot folder."""
+    path: str | None
+    """Parquet file that is named by the fingerprint, relative to the snapshot folder."""
     rows: int
     span: Span
     columns: dict[str, str] = Field(default_factory=dict)
     """Digest of each column, so that it can be said which one was changed."""
+    reference: Reference | None = None
+    """Where the rows are, if they were not copied."""
 
 
 class Delivery(Value):

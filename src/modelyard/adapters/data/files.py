@@ -20,6 +20,8 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from modelyard.config.file import closest
+from modelyard.domain.records import mask_secrets
+from modelyard.domain.releases import SourceFile
 from modelyard.errors import DataError
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -59,6 +61,14 @@ def read_files(
         frames.append(frame)
         places.append((name, len(frame)))
     return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0], tuple(places)
+
+
+def describe_files(source: str, root: Path) -> tuple[SourceFile, ...]:
+    """Return size and etag of every file that a source names, without reading one.
+
+    Raises DataError where there is none.
+    """
+    return tuple(_describe(name) for name in _names(source, root))
 
 
 def line_of_record(name: str, record: int) -> int | None:
@@ -106,6 +116,19 @@ def _names(source: str, root: Path) -> list[str]:
         if not name.endswith(_SUFFIXES):
             raise DataError(f"{name}: is none of {', '.join(_SUFFIXES)}; convert it to one.")
     return names
+
+
+def _describe(name: str) -> SourceFile:
+    shown = mask_secrets(name)
+    try:
+        system, path = fsspec.core.url_to_fs(name)
+        info = system.info(path)
+    except (ImportError, ValueError, OSError) as err:
+        raise DataError(f"{shown}: cannot be reached: {err}.") from err
+    # Each storage calls it otherwise: S3, HTTP, Google, Azure, a disk.
+    known = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime")
+    etag = next((f"{key} {info[key]}" for key in known if info.get(key) is not None), None)
+    return SourceFile(name=shown, size_bytes=info.get("size"), etag=etag)
 
 
 def _absent(source: str, path: Path) -> str:

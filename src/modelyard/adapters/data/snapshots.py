@@ -1,37 +1,121 @@
-"""Where are the rows that a release was trained and judged on?"""
+"""Where are the rows that a release was trained and judged on, and are they still the same?"""
 
 from __future__ import annotations
 
-import hashlib
 import uuid
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from modelyard.adapters.data.damage import damage_told
-from modelyard.adapters.learning.outcomes import as_labels
-from modelyard.domain.changelog import RowChange
-from modelyard.domain.releases import Delivery, Snapshot
-from modelyard.domain.values import Contract, MLTask, Span
+from modelyard.adapters.data.hashes import column_digests, fingerprint_rows
+from modelyard.adapters.data.references import read_reference, refer_to_rows, reference_changes
+from modelyard.adapters.data.selection import Part, Selection
+from modelyard.config import ModelConfig
+from modelyard.domain.releases import Change, Snapshot
+from modelyard.domain.values import Span
 from modelyard.errors import DataError
+from modelyard.project import Project
+
+_ROWS_AT_ONCE = 100_000
 
 
-def store_snapshot(rows: pd.DataFrame, folder: Path, time: str | None) -> Snapshot:
-    """Store rows as Parquet under their fingerprint; the same rows are stored once."""
+class Found(NamedTuple):
+    """The rows of a snapshot as they are now."""
+
+    rows: pd.DataFrame | None
+    """None where the file cannot be read at all."""
+    changes: tuple[Change, ...]
+    """What is not as it was recorded; empty where the rows are proven to be the same."""
+
+
+def store_snapshot(
+    project: Project, config: ModelConfig, selection: Selection, part: Part, as_of: datetime | None
+) -> Snapshot:
+    """Store rows as Parquet under their fingerprint; the same rows are stored once.
+
+    What would be larger than the platform's `snapshots.max_size` is recorded by reference.
+    """
+    rows = selection.part(part)
     fingerprint = fingerprint_rows(rows)
-    path = folder / f"{fingerprint}.parquet"
-    if not _holds(path, fingerprint):  # what a disk or a person damaged is stored anew
-        half = path.with_suffix(f".{uuid.uuid4().hex[:8]}.part")
-        rows.to_parquet(half, index=False)
-        half.replace(path)
+    path = project.snapshot_folder() / f"{fingerprint}.parquet"
+    limit = project.platform.snapshots.max_size
+    # What a disk or a person damaged is stored anew.
+    copied = _holds(path, fingerprint) or _write(rows, path, limit)
+    everything = span_of(selection.rows, config.data.time)
     return Snapshot(
         fingerprint=fingerprint,
-        path=path.name,
+        path=path.name if copied else None,
         rows=len(rows),
-        span=span_of(rows, time),
+        span=span_of(rows, config.data.time),
         columns=column_digests(rows),
+        reference=(
+            None if copied else refer_to_rows(project, config, part, rows, as_of, everything.end)
+        ),
     )
+
+
+def load_snapshot(snapshot: Snapshot, project: Project) -> pd.DataFrame:
+    """Return the rows of a snapshot. Raises DataError where they are gone or were changed."""
+    found = find_snapshot(snapshot, project)
+    if found.rows is None:
+        raise DataError(found.changes[0].found)
+    if not found.changes:
+        return found.rows
+    what = "; ".join(f"{c.name}: {c.recorded}, now {c.found}" for c in found.changes)
+    if snapshot.reference is not None:
+        raise DataError(
+            f"The rows {snapshot.fingerprint[:12]} were recorded by reference, and their source "
+            f"was changed: {what}. Restore the source, or deliver again; to have rows copied, "
+            "raise snapshots.max_size in configs/platform.yaml."
+        )
+    raise DataError(
+        f"{project.snapshot_folder() / str(snapshot.path)} was changed: its rows no longer hash "
+        f"to its name ({what}). Restore the file from a backup."
+    )
+
+
+def read_stored(path: Path) -> pd.DataFrame:
+    """Return the rows of a Parquet file. Raises DataError for a damaged one."""
+    with damage_told(path):
+        return pd.read_parquet(path)
+
+
+def find_snapshot(snapshot: Snapshot, project: Project) -> Found:
+    """Return a snapshot's rows as they are now, and what differs from the recorded ones.
+
+    Raises DataError where they are gone, or their source cannot be read.
+    """
+    if snapshot.reference is not None:
+        rows = read_reference(snapshot.reference, project)
+    else:
+        path = project.snapshot_folder() / str(snapshot.path)
+        if not path.exists():
+            raise DataError(
+                f"The rows {snapshot.fingerprint[:12]} are missing: {path}. Restore the file from "
+                "a backup, or deliver again from the data source."
+            )
+        try:
+            rows = read_stored(path)
+        except DataError as err:
+            return Found(None, (Change(name="file", recorded="whole", found=str(err)),))
+    if fingerprint_rows(rows) == snapshot.fingerprint:
+        return Found(rows, ())
+    changes = _changes(snapshot, rows)
+    if snapshot.reference is not None:
+        changes = (*reference_changes(snapshot.reference, project, rows), *changes)
+    return Found(rows, changes)
+
+
+def span_of(rows: pd.DataFrame, time: str | None) -> Span:
+    """Return the first and last event time of rows."""
+    if time is None or rows.empty:
+        return Span()
+    return Span(start=rows[time].min().to_pydatetime(), end=rows[time].max().to_pydatetime())
 
 
 def _holds(path: Path, fingerprint: str) -> bool:
@@ -41,91 +125,43 @@ def _holds(path: Path, fingerprint: str) -> bool:
         return False
 
 
-def load_snapshot(snapshot: Snapshot, folder: Path) -> pd.DataFrame:
-    """Return the rows of a snapshot. Raises DataError where they are gone or were changed."""
-    path = folder / snapshot.path
-    if not path.exists():
-        raise DataError(
-            f"The rows {snapshot.fingerprint[:12]} are missing: {path}. Restore the file from a "
-            "backup, or deliver again from the data source."
-        )
-    rows = read_stored(path)
-    if fingerprint_rows(rows) != snapshot.fingerprint:
-        raise DataError(f"{path} was changed: its rows no longer hash to its name. Restore it.")
-    return rows
-
-
-def read_stored(path: Path) -> pd.DataFrame:
-    """Return the rows of a Parquet file. Raises DataError for a damaged one."""
-    with damage_told(path):
-        return pd.read_parquet(path)
-
-
-def compare_snapshots(before: Delivery, after: Delivery, folder: Path) -> RowChange | None:
-    """Count the training rows that two deliveries share, by the columns that both have.
-
-    None where the rows of one of them are no longer stored as they were.
-    """
+def _write(rows: pd.DataFrame, path: Path, limit: int) -> bool:
+    """Write rows as Parquet unless the file becomes larger than `limit` bytes; say whether."""
+    half = path.with_suffix(f".{uuid.uuid4().hex[:8]}.part")
+    table = pa.Table.from_pandas(rows, preserve_index=False)
     try:
-        old, new = load_snapshot(before.training, folder), load_snapshot(after.training, folder)
-    except DataError:
-        return None
-    both = [name for name in new.columns if name in old.columns]
-    # Rows may repeat: each is counted as often as it is there.
-    counts = [pd.Series(row_hashes(rows[both])).value_counts() for rows in (old, new)]
-    shared = int(pd.concat(counts, axis=1, keys=("old", "new")).dropna().min(axis=1).sum())
-    return RowChange(
-        shared=shared,
-        added=len(new) - shared,
-        removed=len(old) - shared,
-        target=_target_means(before.contract, old, after.contract, new),
-    )
+        with pq.ParquetWriter(half, table.schema) as writer:
+            for start in range(0, max(1, len(rows)), _ROWS_AT_ONCE):
+                writer.write_table(table.slice(start, _ROWS_AT_ONCE))
+                if half.stat().st_size > limit:
+                    break
+        if half.stat().st_size > limit:
+            return False
+        half.replace(path)
+        return True
+    finally:
+        half.unlink(missing_ok=True)
 
 
-def _target_means(
-    before: Contract, old: pd.DataFrame, after: Contract, new: pd.DataFrame
-) -> tuple[float, float] | None:
-    same = (before.task, before.target, before.positive) == (
-        after.task,
-        after.target,
-        after.positive,
-    )
-    if not same or after.task is MLTask.MULTICLASS:
-        return None
-    if after.positive is None:
-        return float(old[after.target].mean()), float(new[after.target].mean())
-    shares = [
-        (as_labels(rows[after.target], after) == after.positive).mean() for rows in (old, new)
+def _changes(snapshot: Snapshot, rows: pd.DataFrame) -> tuple[Change, ...]:
+    """Say what rows that are not the recorded ones differ in; at least one change."""
+    changes = []
+    if len(rows) != snapshot.rows:
+        changes.append(Change(name="rows", recorded=f"{snapshot.rows:,}", found=f"{len(rows):,}"))
+    found = column_digests(rows)
+    names = [*snapshot.columns, *(name for name in found if name not in snapshot.columns)]
+    changes += [
+        Change(
+            name=f"column {name}",
+            recorded=snapshot.columns.get(name, "absent"),
+            found=found.get(name, "absent"),
+        )
+        for name in names
+        if snapshot.columns and snapshot.columns.get(name) != found.get(name)
     ]
-    return float(shares[0]), float(shares[1])
-
-
-def fingerprint_rows(rows: pd.DataFrame) -> str:
-    """Return sha256 over column names, types and the hash of each row, in order (hex)."""
-    digest = hashlib.sha256()
-    digest.update(repr([(str(name), str(kind)) for name, kind in rows.dtypes.items()]).encode())
-    digest.update(row_hashes(rows).tobytes())
-    return digest.hexdigest()
-
-
-def column_digests(rows: pd.DataFrame) -> dict[str, str]:
-    """Return 16 hex digits over each column's type and values in order, by name."""
-    return {
-        str(name): hashlib.sha256(
-            str(values.dtype).encode()
-            + pd.util.hash_pandas_object(values, index=False).to_numpy().tobytes()
-        ).hexdigest()[:16]
-        for name, values in rows.items()
-    }
-
-
-def row_hashes(rows: pd.DataFrame) -> np.ndarray:
-    """Return a 64-bit hash of each row's values, shape (rows,)."""
-    return pd.util.hash_pandas_object(rows, index=False).to_numpy()
-
-
-def span_of(rows: pd.DataFrame, time: str | None) -> Span:
-    """Return the first and last event time of rows."""
-    if time is None or rows.empty:
-        return Span()
-    return Span(start=rows[time].min().to_pydatetime(), end=rows[time].max().to_pydatetime())
+    if not changes:
+        fingerprint = fingerprint_rows(rows)
+        changes.append(
+            Change(name="rows", recorded=snapshot.fingerprint[:12], found=fingerprint[:12])
+        )
+    return tuple(changes)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from modelyard.adapters.data.snapshots import load_snapshot, row_hashes
+from modelyard.adapters.data.hashes import row_hashes
+from modelyard.adapters.data.snapshots import load_snapshot
 from modelyard.adapters.learning.outcomes import Outcomes, as_labels, as_outcomes, as_truth
 from modelyard.adapters.learning.pipelines import fit_baseline
 from modelyard.adapters.workspace import Workspace
@@ -71,8 +72,8 @@ def compare(
     """
     project = workspace.project
     contract = delivery.contract
-    rows = load_snapshot(delivery.holdout, project.snapshot_folder())
-    training = load_snapshot(delivery.training, project.snapshot_folder())
+    rows = load_snapshot(delivery.holdout, project)
+    training = load_snapshot(delivery.training, project)
     unseen = _unseen(workspace, rows, delivery, champion)
     rows, seen = rows[unseen].reset_index(drop=True), int((~unseen).sum())
     if rows.empty:
@@ -117,7 +118,7 @@ def _unseen(
     trained = champion.delivery.training
     if delivery.contract.time and trained.span.end is not None:
         return (rows[delivery.contract.time] > pd.Timestamp(trained.span.end)).to_numpy()
-    old = load_snapshot(trained, workspace.project.snapshot_folder())
+    old = load_snapshot(trained, workspace.project)
     shared = [name for name in rows.columns if name in old.columns]
     return ~np.isin(row_hashes(rows[shared]), row_hashes(old[shared]))
 

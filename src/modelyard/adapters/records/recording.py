@@ -12,7 +12,8 @@ from modelyard.adapters.records.locks import lock_packages
 from modelyard.adapters.records.store import RecordStore
 from modelyard.adapters.records.threads import describe_threads
 from modelyard.config import ModelConfig
-from modelyard.domain.records import Record, masked
+from modelyard.config.recorded import recorded_config
+from modelyard.domain.records import Record
 from modelyard.project import Project
 
 
@@ -38,11 +39,3 @@ def record_candidate(project: Project, config: ModelConfig, fit: Fit) -> Record:
             else store.put(fit.predictions.read_bytes(), fit.predictions.suffix)
         ),
     )
-
-
-def recorded_config(config: ModelConfig) -> dict[str, object]:
-    """Return a config as it may be kept: as written, without addresses of alerts, masked.
-
-    An alert's address often is a secret as a whole, and decides nothing about a release.
-    """
-    return masked(config.model_dump(mode="json", exclude={"alerts"}))

@@ -1,0 +1,59 @@
+"""Which rows of a source teach a model, and which judge it?"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from modelyard.adapters.data.sources import labelled, read_rows
+from modelyard.config import ModelConfig
+from modelyard.domain.holdout import split_newest
+from modelyard.errors import DataError
+
+Part = Literal["training", "holdout"]
+
+
+class Selection(NamedTuple):
+    """The labelled rows of a source in time order, and what each is for."""
+
+    rows: pd.DataFrame
+    training: np.ndarray
+    holdout: np.ndarray
+
+    def part(self, name: Part) -> pd.DataFrame:
+        """Return the training or the holdout rows."""
+        return self.rows[self.training if name == "training" else self.holdout]
+
+
+def select_rows(
+    config: ModelConfig, root: Path, as_of: datetime | None, *, newest: datetime | None = None
+) -> Selection:
+    """Read a source and split its rows by the config's holdout and training window.
+
+    Only rows that could have been trained on at the moment `as_of` are taken, and none with an
+    event time after `newest`. Raises DataError, also where no row is left to train on.
+    """
+    rows = read_rows(config.data, root=root, until=as_of, task=config.task)
+    rows = labelled(rows, config.data.target)
+    if newest is not None and config.data.time is not None:
+        rows = rows[rows[config.data.time] <= pd.Timestamp(newest)].reset_index(drop=True)
+    times = None
+    if config.data.time is not None:
+        stamps = pd.DatetimeIndex(rows[config.data.time])
+        times = stamps.tz_convert(None).to_numpy() if stamps.tz else stamps.to_numpy()
+    policy = config.evaluation.holdout
+    window = None if isinstance(config.training.window, str) else config.training.window
+    training, holdout = split_newest(
+        times, len(rows), share=policy.share, span=policy.span, window=window
+    )
+    if not training.any():
+        raise DataError(
+            f"{config.data.source.written}: the holdout `{policy}` takes all {len(rows):,} rows "
+            "and leaves none to train on. Make evaluation.holdout smaller, or training.window "
+            "longer."
+        )
+    return Selection(rows, training, holdout)
