@@ -64,7 +64,7 @@ def releases(
             row["state"],
             row["age"],
             f"{row['trained_from'] or ''} … {row['trained_to'] or ''}",
-            f"{row['training_rows']:,}",
+            f"{row['training_rows']:,}" + (" by reference" if row["by_reference"] else ""),
             row["metric_text"],
             row["reason"],
             f"{row['serves']['percent']} %" if row["serves"] else "",
@@ -96,13 +96,13 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show what differs between two releases: contract, recipe, data, environment, metrics."""
-    from modelyard.adapters.data.snapshots import compare_snapshots  # pandas, only where needed
+    from modelyard.adapters.data.row_changes import compare_snapshots  # pandas, only where needed
 
     project = Project.find()
     ledger = Ledger.open(project.ledger_url)
     name = project.model(model).name
     old, new = ledger.release(name, before), ledger.release(name, after)
-    rows = compare_snapshots(old.delivery, new.delivery, project.snapshot_folder())
+    rows = compare_snapshots(old.delivery, new.delivery, project)
     changes = compare_facts(old.facts, new.facts, rows)
     metrics = (_metrics(old), _metrics(new))
     if as_json:
@@ -189,6 +189,7 @@ def _row(
         "trained_from": span.start and f"{span.start:%Y-%m-%d}",
         "trained_to": span.end and f"{span.end:%Y-%m-%d}",
         "training_rows": release.delivery.training.rows,
+        "by_reference": release.delivery.training.reference is not None,
         "metric": metric,
         "value": interval and interval.value,
         "low": interval and interval.low,
