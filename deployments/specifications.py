@@ -16,7 +16,7 @@ from modelyard.errors import ConfigError, ModelYardError
 
 TAG = "modelyard"
 
-FlowName = Literal["deliver", "monitor", "retrain", "rollback", "reconcile"]
+FlowName = Literal["deliver", "monitor", "retrain", "rollback", "reconcile", "reproduce"]
 
 ENTRYPOINTS: dict[FlowName, str] = {
     "deliver": "flows.model_delivery.deliver_model",
@@ -24,6 +24,7 @@ ENTRYPOINTS: dict[FlowName, str] = {
     "retrain": "flows.model_retraining.retrain_model",
     "rollback": "flows.model_rollback.roll_back_model",
     "reconcile": "flows.model_reconciliation.reconcile_model",
+    "reproduce": "flows.model_reproduction.reproduce_release",
 }
 
 EVENTS: dict[Literal["drift", "performance"], str] = {

@@ -65,3 +65,7 @@ class RequestError(InvalidInputError):
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message)
         self.field = field
+
+
+class ReproductionError(ModelYardError):
+    """A release could not be made again; that says nothing about whether it would be equal."""

@@ -16,6 +16,7 @@ from modelyard.domain.metrics import Interval
 from modelyard.domain.mirror import Finding
 from modelyard.domain.monitoring import IncidentCause, WindowRecord
 from modelyard.domain.releases import Build, Delivery, Registration, Release, Snapshot
+from modelyard.domain.reproduction import Reproduction
 from modelyard.domain.retraining import RetrainingDecision
 from modelyard.domain.values import ServiceStatus
 from modelyard.domain.windows import Window
@@ -220,6 +221,33 @@ def monitoring_page(
     ]
     if link:
         parts.append(f"[Drift reports and plots in MLflow]({link})")
+    return "\n\n".join(parts)
+
+
+def reproduction_page(reproduction: Reproduction, figures: Mapping[str, Figure]) -> str:
+    """Return the page of a release that was made again: verdict, metrics, what differs."""
+    differences = table(
+        ("part", "what", "recorded", "now"),
+        [(d.part, d.name, d.recorded, d.found) for d in reproduction.differences],
+    )
+    metrics = table(
+        ("metric", "recorded", "interval", "reproduced"),
+        [
+            (name, f"{m.recorded.value:.6g}", _range(m.recorded), f"{m.reproduced:.6g}")
+            for name, m in reproduction.metrics.items()
+        ],
+    )
+    parts = [
+        f"# {reproduction.model} {reproduction.version}: {reproduction.verdict.value}",
+        "\n".join(f"- {reason}" for reason in reproduction.reasons),
+        *(picture(figure, title) for title, figure in figures.items()),
+        "## Differences",
+        differences if reproduction.differences else "Nothing differs from the record.",
+        "## Metrics on the holdout",
+        metrics if reproduction.metrics else "None: there was no refit to measure.",
+    ]
+    if reproduction.by_reference:
+        parts.insert(2, "The rows were read from their source again: they are kept by reference.")
     return "\n\n".join(parts)
 
 
