@@ -80,6 +80,12 @@ def test_a_replica_needs_neither_prefect_nor_mlflow_nor_docker() -> None:
     assert not loaded & {"prefect", "mlflow", "docker", "evidently", "sqlalchemy", "matplotlib"}
 
 
+def test_a_fit_needs_neither_prefect_nor_mlflow_nor_a_database() -> None:
+    loaded = loaded_by("import modelyard.adapters.learning.refit")
+    heavy = {"prefect", "mlflow", "docker", "evidently", "sqlalchemy", "matplotlib", "fsspec"}
+    assert not loaded & heavy
+
+
 def test_the_command_starts_without_anything_heavy() -> None:
     help_text = "import contextlib, modelyard.cli as cli\nsys.argv = ['modelyard', '--help']\n"
     loaded = loaded_by(f"{help_text}with contextlib.suppress(SystemExit): cli.main()")
@@ -95,6 +101,7 @@ def test_the_command_starts_without_anything_heavy() -> None:
         ("model_retraining", "retrain_model"),
         ("model_rollback", "roll_back_model"),
         ("model_reconciliation", "reconcile_model"),
+        ("model_reproduction", "reproduce_release"),
     ],
 )
 def test_a_flow_loads_by_module_and_by_path(module: str, function: str) -> None:

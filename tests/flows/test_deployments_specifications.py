@@ -33,6 +33,7 @@ def test_a_model_has_a_deployment_of_each_real_flow() -> None:
         "retrain/alpha",
         "rollback/alpha",
         "reconcile/alpha",
+        "reproduce/alpha",
     ]
     assert {spec.entrypoint for spec in specs} == set(ENTRYPOINTS.values())
     assert all(spec.description and "Args:" not in spec.description for spec in specs)
@@ -57,6 +58,7 @@ def test_only_what_the_config_schedules_runs_by_itself() -> None:
         "retrain": None,
         "rollback": None,
         "reconcile": "17 * * * *",
+        "reproduce": None,
     }
     assert crons(_config(schedule="0 3 * * 0"))["retrain"] == "0 3 * * 0"
 

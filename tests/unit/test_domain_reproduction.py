@@ -133,4 +133,4 @@ def test_threads_are_compared_by_number_and_routines() -> None:
 
     assert compare_threads(threads(2, "Haswell"), threads(2, "Haswell")) == []
     found = compare_threads(threads(2, "Haswell"), threads(4, "Zen"))
-    assert [difference.name for difference in found] == ["blas threads", "blas architecture"]
+    assert [difference.name for difference in found] == ["blas architecture", "blas threads"]

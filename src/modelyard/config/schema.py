@@ -7,11 +7,10 @@ prints it as JSON schema.
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from cronsim import CronSim, CronSimError
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -25,6 +24,7 @@ from modelyard.config.file import ContradictionError, closest, load_file, shown
 from modelyard.config.rules import contradictions
 from modelyard.config.values import (
     Budget,
+    Cron,
     Duration,
     EnvStr,
     FalseAlarms,
@@ -38,22 +38,11 @@ from modelyard.config.values import (
 from modelyard.domain.values import MLTask
 from modelyard.errors import ConfigError
 
-_A_DAY = datetime(2024, 1, 1)
 _DEFAULTS = {
     MLTask.REGRESSION: ("sklearn.ensemble.HistGradientBoostingRegressor", "mae"),
     MLTask.BINARY: ("sklearn.ensemble.HistGradientBoostingClassifier", "roc_auc"),
     MLTask.MULTICLASS: ("sklearn.ensemble.HistGradientBoostingClassifier", "accuracy"),
 }
-
-
-def _cron(text: str) -> str:
-    try:
-        CronSim(text, _A_DAY)
-    except CronSimError:
-        raise ValueError(
-            "is no cron schedule; write minute, hour, day, month and weekday, like '0 3 * * 0'"
-        ) from None
-    return text
 
 
 def _dotted_path(text: str) -> str:
@@ -85,7 +74,6 @@ def _texts(value: Any) -> Any:
     return [_text(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-Cron = Annotated[str, AfterValidator(_cron), Field(examples=["0 * * * *"])]
 ColumnName = Annotated[str, Field(min_length=1)]
 AlertUrls = tuple[Annotated[EnvStr, AfterValidator(_alert_url)], ...]
 Slug = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$")]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+from cronsim import CronSim, CronSimError
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -63,6 +64,22 @@ Duration = Annotated[
     WithJsonSchema({"type": "string", "pattern": f"^{_DURATION}$", "examples": ["7d", "10m"]}),
 ]
 PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
+
+
+_A_DAY = datetime(2024, 1, 1)
+
+
+def _cron(text: str) -> str:
+    try:
+        CronSim(text, _A_DAY)
+    except CronSimError:
+        raise ValueError(
+            "is no cron schedule; write minute, hour, day, month and weekday, like '0 3 * * 0'"
+        ) from None
+    return text
+
+
+Cron = Annotated[str, AfterValidator(_cron), Field(examples=["0 * * * *"])]
 
 
 _SIZES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}

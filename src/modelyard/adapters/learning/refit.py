@@ -1,8 +1,8 @@
-"""What does a recipe learn in a fresh environment? `python -m modelyard.adapters.learning.refit`
+"""What does a recipe learn in a fresh environment?
 
-Takes the path of a job, JSON, and writes `refit.json` beside the model into the job's folder. This
-file is run as it was when the release was recorded, by whatever ModelYard is current: so what a job
-and its answer hold may grow, and never change its meaning.
+`python -m modelyard.adapters.learning.refit JOB.json` writes the model and `refit.json` into the
+job's folder. This file is run as it was when the release was recorded, by whatever ModelYard is
+current: so what a job and its answer hold may grow, and never change its meaning.
 """
 
 from __future__ import annotations
