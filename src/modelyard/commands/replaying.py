@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
@@ -132,18 +132,17 @@ class _Loop:
 
     def _watch(self, window: Window, say: Callable[[str], None]) -> None:
         records = self._monitor(self._model, as_of=window.end)
-        asked = [r for r in records if r.window.id == window.id and self._asks(r)]
+        before = self._champion()
+        on = self._workspace.project.model(self._model).retraining.on
+        asked = [
+            r for r in records if r.window.id == window.id and is_for_controller(r, on, before)
+        ]
         if not asked:
             return
         say(f"Window {window.start:%Y-%m-%d}: {', '.join(asked[0].causes)}; asking the controller")
-        before = self._champion()
         verdict = self._decide(window)
         after = self._champion()
         self.notes[window.id] = f"→ {after}" if after != before else verdict
-
-    def _asks(self, record: WindowRecord) -> bool:
-        on = self._workspace.project.model(self._model).retraining.on
-        return any(cause in on for cause in record.causes if cause is not IncidentCause.DATA)
 
     def _decide(self, window: Window) -> str:
         if self._by_platform:
@@ -184,6 +183,16 @@ class _Loop:
         ids = {window.id for window in windows}
         recorded = self._workspace.ledger.windows(self._model)
         return [WindowRecord.model_validate(w.record) for w in recorded if w.id in ids]
+
+
+def is_for_controller(record: WindowRecord, on: Collection[str], champion: str) -> bool:
+    """Whether a window is a reason to ask the controller, where models are retrained `on` causes.
+
+    One that a former release answered is none, bad as it may be: the controller looks at the
+    champion's windows alone, and what it then decides is about none of them.
+    """
+    causes = (cause for cause in record.causes if cause is not IncidentCause.DATA)
+    return record.release == champion and any(cause in on for cause in causes)
 
 
 def _story_table(records: list[WindowRecord], metric: str, notes: dict[str, str]) -> Table:
