@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
 import socket
 import sys
@@ -11,6 +12,8 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
+
+from modelyard.serving.protocol import WholeAnswerProtocol
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than common clients and gateways keep an idle connection, so that they close it first: a
@@ -31,8 +34,12 @@ class Server(uvicorn.Server):
         self._on_ready = on_ready
 
     def stop(self) -> None:
-        """Begin to stop; `serve` returns when that is done."""
+        """Begin to stop; `serve` returns when that is done. What SIGTERM does."""
         self.should_exit = True
+
+    def interrupt(self) -> None:
+        """Begin to stop, and wait for nobody who may still come. What SIGINT does."""
+        self.stop()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -41,8 +48,8 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        loop.add_signal_handler(signal.SIGINT, self.interrupt)
         yield
 
 
@@ -53,7 +60,8 @@ class DrainingServer(Server):
     listening socket), answers what is in flight, and keeps idle keep-alive connections open for
     `grace_seconds`: a request that comes on one of them is answered with `Connection: close`, so
     that its client opens the next one elsewhere. uvicorn alone would close idle connections at
-    once, and reset a client that is just sending on one.
+    once, and reset a client that is just sending on one. Interrupted, it does as uvicorn does: that
+    is for one whose clients have left already.
     """
 
     def __init__(
@@ -69,29 +77,36 @@ class DrainingServer(Server):
         self._grace_seconds = grace_seconds
         self._lame_duck_seconds = lame_duck_seconds
         self._on_drain = on_drain
+        self._accepts_until = self._stays_until = math.inf
+        """By the loop's clock."""
 
     def drain(self, grace_seconds: float | None = None) -> None:
-        """Begin to stop, with another grace period where one is given."""
-        if grace_seconds is not None:
-            self._grace_seconds = min(grace_seconds, self._grace_seconds)
+        """Begin to stop, with a shorter grace period where one is given; again, to shorten it."""
+        now = asyncio.get_running_loop().time()
+        grace = min(self._grace_seconds, math.inf if grace_seconds is None else grace_seconds)
+        self._stays_until = min(self._stays_until, now + grace)
+        self._accepts_until = min(self._accepts_until, now + self._lame_duck_seconds, now + grace)
         if not self.should_exit:
             self._announce_close()
         self.should_exit = True
         self._on_drain()
-        if not self._lame_duck_seconds:
+        if self._accepts_until <= now:
             self._stop_accepting()
 
     def stop(self) -> None:
         self.drain()
 
+    def interrupt(self) -> None:
+        self.drain(0.0)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._grace_seconds
-        await asyncio.sleep(min(self._lame_duck_seconds, self._grace_seconds))
-        self._stop_accepting()
-        while self.server_state.connections and loop.time() < end:
+        self.drain()  # where uvicorn itself decided to stop, nobody did
+        clock = asyncio.get_running_loop().time
+        while clock() < self._accepts_until:
             await asyncio.sleep(_POLL_SECONDS)
-            end = min(end, loop.time() + self._grace_seconds)  # a later drain may shorten it
+        self._stop_accepting()
+        while self.server_state.connections and clock() < self._stays_until:
+            await asyncio.sleep(_POLL_SECONDS)
         await super().shutdown(sockets)
 
     def _announce_close(self) -> None:
@@ -111,7 +126,7 @@ def server_config(app: ASGIApp, **more: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop" if fast else "asyncio",
-        http="httptools",
+        http=WholeAnswerProtocol,
         ws="none",
         lifespan="off",
         log_config=None,

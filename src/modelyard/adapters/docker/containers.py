@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 from docker.models.networks import Network
 from docker.types import IPAMConfig, IPAMPool, LogConfig
+from requests.exceptions import RequestException
 
 from modelyard.adapters.docker.engine import HARDENED, REPLICA_USER, container_user, require_image
 from modelyard.adapters.docker.haproxy import PORT, RuntimeApi
@@ -44,6 +45,7 @@ _CONFIG_FOLDER = "/etc/modelyard"
 _GATEWAY_HOST = 2
 _FIRST_REPLICA_HOST = 10
 _TRIES = 10
+_AT_ONCE = 16
 
 # There is no client of HAProxy's runtime API in its image, but a shell that can open sockets.
 _ASK = 'exec 3<>/dev/tcp/127.0.0.1/9999 && printf "%s\\n" "$1" >&3 && cat <&3'
@@ -158,43 +160,35 @@ class ModelContainers:
             raise
         return gateway
 
-    def start_replica(self, fleet: Fleet, log_folder: Path, memory: str) -> Replica:
-        """Start one more replica of a release whose image was built."""
+    def start_replicas(
+        self, fleets: Sequence[Fleet], log_folder: Path, memory: str
+    ) -> list[Replica]:
+        """Start one more replica of each of these releases, whose images were built.
+
+        Side by side: each keeps the engine busy for half a second. Where one cannot be started,
+        none is left.
+        """
         network = self._network()
-        address = self._free_address(network)
-        host_number = int(ipaddress.ip_address(address)) - int(_subnet(network).network_address)
-        user = container_user(self._engine)
-        _give_folder(log_folder, user)
-        container = self._engine.containers.create(
-            fleet.image or "",
-            name=f"{self.name}-{fleet.version}-{host_number}",
-            hostname=f"replica-{host_number}",
-            labels={
-                **self._labels,
-                ROLE_LABEL: "replica",
-                VERSION_LABEL: fleet.version,
-                DIGEST_LABEL: fleet.digest,
-                IMAGE_LABEL: fleet.image or "",
-                ADDRESS_LABEL: address,
-            },
-            user=user,
-            volumes={str(log_folder.resolve()): {"bind": LOG_FOLDER, "mode": "rw"}},
-            mem_limit=memory,
-            memswap_limit=memory,
-            **self._attachment(network, address),
-            **_KEPT_RUNNING,
-        )
-        container.start()
-        container.reload()
-        return Replica(container)
+        _give_folder(log_folder, container_user(self._engine))
+        places = zip(fleets, self._free_addresses(network), strict=False)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            starting = [
+                pool.submit(self._start_replica, fleet, network, address, log_folder, memory)
+                for fleet, address in places
+            ]
+        try:
+            return [replica.result() for replica in starting]
+        except APIError:
+            self.stop(r.result() for r in starting if r.exception() is None)
+            raise
 
     def stop(self, replicas: Iterable[Replica]) -> None:
-        """Stop replicas side by side and remove them."""
-        _remove(r.container for r in replicas)
+        """End replicas that the gateway sends nothing to, side by side, and remove them."""
+        _side_by_side(_end_replica, (replica.container for replica in replicas))
 
     def remove_gateway(self) -> None:
         """Stop the gateway, once the requests that it holds are answered, and remove it."""
-        _remove(self._containers("gateway"))
+        _side_by_side(_end_gateway, self._containers("gateway"))
 
     def remove_all(self) -> None:
         """Leave no container and no network of this model."""
@@ -258,13 +252,44 @@ class ModelContainers:
             "nothing uses (`docker network prune`) and try again."
         )
 
+    def _start_replica(
+        self, fleet: Fleet, network: Network, address: str, log_folder: Path, memory: str
+    ) -> Replica:
+        host_number = int(ipaddress.ip_address(address)) - int(_subnet(network).network_address)
+        container = self._engine.containers.create(
+            fleet.image or "",
+            name=f"{self.name}-{fleet.version}-{host_number}",
+            hostname=f"replica-{host_number}",
+            labels={
+                **self._labels,
+                ROLE_LABEL: "replica",
+                VERSION_LABEL: fleet.version,
+                DIGEST_LABEL: fleet.digest,
+                IMAGE_LABEL: fleet.image or "",
+                ADDRESS_LABEL: address,
+            },
+            user=container_user(self._engine),
+            volumes={str(log_folder.resolve()): {"bind": LOG_FOLDER, "mode": "rw"}},
+            mem_limit=memory,
+            memswap_limit=memory,
+            **self._attachment(network, address),
+            **_KEPT_RUNNING,
+        )
+        try:
+            container.start()
+        except APIError:
+            container.remove(force=True)
+            raise
+        container.reload()
+        return Replica(container)
+
     def _attachment(self, network: Network, address: str) -> dict[str, Any]:
         endpoint = self._engine.api.create_endpoint_config(ipv4_address=address)
         return {"network": network.name, "networking_config": {network.name: endpoint}}
 
-    def _free_address(self, network: Network) -> str:
+    def _free_addresses(self, network: Network) -> Iterator[str]:
         taken = {replica.address for replica in self.replicas()}
-        return next(a for a in _addresses(network) if a not in taken)
+        return (address for address in _addresses(network) if address not in taken)
 
 
 def models_with_containers(engine: DockerClient, platform_id: str) -> set[str]:
@@ -281,13 +306,21 @@ def last_words(container: Container) -> str:
     return printed.decode(errors="replace").strip()
 
 
-def _remove(containers: Iterable[Container]) -> None:
-    """Stop containers side by side, each with its time to finish, and remove them."""
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        list(pool.map(_remove_one, containers))
+def _side_by_side(end: Callable[[Container], None], containers: Iterable[Container]) -> None:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(end, containers))
 
 
-def _remove_one(container: Container) -> None:
+def _end_replica(container: Container) -> None:
+    """Interrupt a replica: to be stopped as usual would be to wait for clients to leave first."""
+    with suppress(NotFound):
+        with suppress(APIError, RequestException):  # not running, or takes too long: killed below
+            container.kill(signal="SIGINT")
+            container.wait(timeout=STOP_SECONDS)
+        container.remove(force=True)
+
+
+def _end_gateway(container: Container) -> None:
     with suppress(NotFound):
         container.stop(timeout=STOP_SECONDS)
         container.remove(force=True)

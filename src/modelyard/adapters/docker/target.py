@@ -232,9 +232,9 @@ class DockerTarget:
         kept, missing = match_replicas(service.fleets, [r for r in there if is_fit(r, stats)])
         started: list[Replica] = []
         try:
-            for fleet in missing:
+            if missing:
                 log = self._log_folder(service.model)
-                started.append(containers.start_replica(fleet, log, self._memory))
+                started = containers.start_replicas(missing, log, self._memory)
             servers = gateway_servers(service, [*kept, *started])
             names = {replica.id for replica in started}
             api.add(s for s in servers if s.name in names)

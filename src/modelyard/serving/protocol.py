@@ -1,0 +1,52 @@
+"""How does an answer leave a replica whole, or not at all?"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+class WholeAnswerProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol, with the head and the body of an answer in one write.
+
+    uvicorn writes them apart, and a gateway that has seen a head cannot ask another replica any
+    more: the replica that is killed in between loses a request. One write is one packet less, too.
+    """
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast(asyncio.Transport, _HeadWaits(transport, self.loop)))
+
+
+class _HeadWaits:
+    """A transport on which a first write waits for a second one, and for no longer than a turn.
+
+    Applications of ours give head and body at once. An answer that is streamed, or has no body,
+    leaves when the event loop comes round.
+    """
+
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._waiting: bytes | None = None
+
+    def write(self, data: bytes) -> None:
+        if self._waiting is None:
+            self._waiting = data
+            self._loop.call_soon(self._flush)
+        else:
+            data, self._waiting = self._waiting + data, None
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._waiting is not None:
+            data, self._waiting = self._waiting, None
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
