@@ -10,7 +10,7 @@ from modelyard.domain.values import Moment
 from modelyard.domain.versioning import Bump
 from tasks.data import open_delivery
 from tasks.evaluation import gate_candidate
-from tasks.images import build_release
+from tasks.images import build_release, prepare_runtime
 from tasks.registration import promote_release, reconcile_registry, register_release
 from tasks.rollout import roll_out
 from tasks.training import train_candidate
@@ -39,6 +39,7 @@ def deliver_model(
     with hold_model(model):
         reconcile_registry(model)
         delivery = open_delivery(model, reason, as_of, bump)
+        prepare_runtime.submit(delivery, dry_run)  # side by side with the training
         candidate = train_candidate(delivery)
         gated = gate_candidate(delivery, candidate, dry_run)
         if dry_run or not gated.promotes:

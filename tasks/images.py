@@ -1,10 +1,11 @@
-"""Which files serve the release?"""
+"""Which files serve the release, and what do they run on?"""
 
 from __future__ import annotations
 
 import shutil
 
 from modelyard.adapters.data.snapshots import load_snapshot
+from modelyard.adapters.learning.environment import pinned_requirements
 from modelyard.adapters.learning.pipelines import code_folder
 from modelyard.adapters.prefect.steps import step
 from modelyard.adapters.workspace import Workspace
@@ -12,6 +13,27 @@ from modelyard.config import ModelConfig
 from modelyard.domain.releases import Build, Candidate, Delivery, Registration, ReleaseState
 from modelyard.serving.bundle import write_bundle
 from modelyard.serving.model_file import ModelFile
+
+
+@step("Prepare runtime", retries=0)
+def prepare_runtime(delivery: Delivery, dry_run: bool = False) -> None:
+    """Have the image ready that the release's image is built on, where the target runs containers.
+
+    It depends on the requirements alone: it can be built while the model is trained. Idempotent by
+    what goes into it. `build_release` waits for it, and makes up for it where this failed.
+    """
+    workspace = Workspace.find()
+    config = workspace.project.model(delivery.model)
+    if dry_run or config.service.target != "docker":
+        return
+    from modelyard.adapters.docker import runtimes  # needs the Docker SDK and an engine
+
+    project = workspace.project
+    runtimes.prepare_runtime(
+        pinned_requirements(config.training),
+        base_image=project.platform.docker.base_image,
+        home=project.home,
+    )
 
 
 @step("Build")

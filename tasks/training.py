@@ -5,11 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelyard.adapters.data.snapshots import load_snapshot
-from modelyard.adapters.learning.environment import (
-    describe_environment,
-    model_packages,
-    serving_requirements,
-)
+from modelyard.adapters.learning.environment import describe_environment, pinned_requirements
 from modelyard.adapters.learning.fitting import fit_recipe
 from modelyard.adapters.learning.pipelines import describe_recipe
 from modelyard.adapters.prefect.steps import step
@@ -40,7 +36,7 @@ def _train(workspace: Workspace, delivery: Delivery) -> Candidate:
     rows = load_snapshot(delivery.training, project)
     holdout = load_snapshot(delivery.holdout, project)
     recipe = describe_recipe(config.training, delivery.contract)
-    pins = serving_requirements(model_packages(config.training))
+    pins = pinned_requirements(config.training)
     with workspace.tracking.training_run(delivery) as run:
         workspace.tracking.log_params(recipe)
         workspace.tracking.log_rows(

@@ -26,15 +26,15 @@ class BasePython:
     platform: str
 
 
-def lock_requirements(requirements: Path, python: BasePython, lock: Path) -> None:
-    """Write the bundle's pins, and what a replica needs beside them, with every wheel's hash."""
+def lock_requirements(requirements: str, python: BasePython, lock: Path) -> None:
+    """Write a release's pins, and what a replica needs beside them, with every wheel's hash."""
     draft = lock.with_suffix(".part")
     _uv(
         "compile",
-        *("-", str(requirements), "--output-file", str(draft)),
+        *("-", "--output-file", str(draft)),
         *("--generate-hashes", "--no-header", "--no-annotate", "--quiet"),
         python=python,
-        given="\n".join(container_requirements()),
+        given="\n".join((requirements, *container_requirements())),
     )
     draft.replace(lock)
 

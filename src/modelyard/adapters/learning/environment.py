@@ -43,6 +43,11 @@ def pin_requirements(roots: tuple[str, ...]) -> str:
     return "".join(f"{name}=={pins[name]}\n" for name in sorted(pins))
 
 
+def pinned_requirements(training: Training) -> str:
+    """Return the pinned requirements of a replica that serves what this recipe trains."""
+    return serving_requirements(model_packages(training))
+
+
 def serving_requirements(model_packages: tuple[str, ...]) -> str:
     """Return the pinned requirements of a replica that serves a model of these packages."""
     return pin_requirements((*serving_extra(), *model_packages))
