@@ -51,6 +51,8 @@ defaults
     retries 3
     option redispatch 1
     retry-on conn-failure empty-response 503
+    # It can go there only when it has come as a whole before it is sent to the first one.
+    option http-buffer-request
     http-error status 503 content-type application/json string '{{"error": {{"field": null, \
 "message": "No replica is ready to answer."}}}}'
 
