@@ -57,4 +57,28 @@ def test_nothing_to_do_is_not_asked() -> None:
     def ask(line: str) -> str:
         raise AssertionError(line)
 
-    RuntimeApi(ask).open([])
+    RuntimeApi(ask).drain([])
+
+
+@pytest.mark.parametrize(
+    ("states", "taken_out"),
+    [
+        ({"old": "UP", "new": "UP"}, ["old", "new"]),
+        ({"old": "UP", "new": "DOWN"}, []),
+        ({"old": "UP"}, []),
+    ],
+)
+def test_a_server_is_taken_out_for_its_new_place_only_while_another_one_answers(
+    states: dict[str, str], taken_out: list[str]
+) -> None:
+    said: list[str] = []
+
+    def ask(line: str) -> str:
+        said.extend(line.split("; "))
+        rows = "".join(f"{name},{state},L7OK,0,1\n" for name, state in states.items())
+        return f"# svname,status,check_status,scur,weight\n{rows}" if "stat" in line[:9] else ""
+
+    RuntimeApi(ask).share(dict.fromkeys(states, 3))
+    out = [line.split()[2].rpartition("/")[2] for line in said if line.endswith("weight 0")]
+    assert out == taken_out
+    assert [line for line in said if line.startswith("set")][-1].endswith(("weight 3", "ready"))

@@ -149,7 +149,7 @@ class RuntimeApi:
         }
 
     def add(self, servers: Iterable[Server]) -> None:
-        """Add servers that are checked but take no request until they are opened."""
+        """Add servers that are checked but take no request until they are given a share."""
         # Without drain the gateway would take a new server for up until its first check fails.
         self._do(
             command
@@ -161,17 +161,20 @@ class RuntimeApi:
             )
         )
 
-    def open(self, names: Iterable[str]) -> None:
-        """Let servers take requests."""
-        self._do(f"set server {BACKEND}/{name} state ready" for name in names)
+    def share(self, weights: Mapping[str, int]) -> None:
+        """Let servers take requests by these weights, each its share from the next request on."""
+        self._weigh(weights.items())
+        self._do(f"set server {BACKEND}/{name} state ready" for name in weights)
+        # HAProxy leaves each server the place in its round that it had by the former weights, which
+        # may be a hundred requests away. One that is taken out and put in again gets a new place.
+        # Never the only one that answers: what comes in between would be refused.
+        up = [name for name, server in self.servers().items() if server.up and weights.get(name)]
+        if len(up) > 1:
+            self._weigh((name, weight) for name in up for weight in (0, weights[name]))
 
     def drain(self, names: Iterable[str]) -> None:
         """Send nothing new to servers; what they have taken, they answer."""
         self._do(f"set server {BACKEND}/{name} state drain" for name in names)
-
-    def weigh(self, weights: Mapping[str, int]) -> None:
-        """Set the weights of servers by name."""
-        self._do(f"set server {BACKEND}/{name} weight {w}" for name, w in weights.items())
 
     def delete(self, names: Iterable[str]) -> None:
         """Remove servers whose replica has stopped."""
@@ -184,6 +187,9 @@ class RuntimeApi:
                 f"del server {BACKEND}/{name}",
             )
         )
+
+    def _weigh(self, weights: Iterable[tuple[str, int]]) -> None:
+        self._do(f"set server {BACKEND}/{name} weight {weight}" for name, weight in weights)
 
     def _do(self, commands: Iterable[str]) -> None:
         line = "; ".join(commands)

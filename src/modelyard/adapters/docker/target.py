@@ -136,7 +136,7 @@ class DockerTarget:
             service = service.model_copy(update={"fleets": tuple(fleets)})
             containers = self._containers(model)
             servers = gateway_servers(service, containers.replicas())
-            containers.runtime_api().weigh({s.name: s.weight for s in servers})
+            containers.runtime_api().share({s.name: s.weight for s in servers})
             folder.write_config(servers)
             folder.write_service(service)
 
@@ -244,8 +244,7 @@ class DockerTarget:
             raise
         # A gateway that starts again from here on comes back with the new replicas.
         folder.write_config(servers)
-        api.weigh({server.name: server.weight for server in servers})
-        api.open(server.name for server in servers)
+        api.share({server.name: server.weight for server in servers})
         wanted = {server.name for server in servers}
         self._retire(containers, api, [r for r in there if r.id not in wanted])
 
