@@ -29,7 +29,7 @@ def reproduce_release(
             would another version change?
     """
     with fresh_folder() as folder:
-        checked = check_record(model, version)
+        checked = check_record(model, version, folder)
         if not checked.usable:
             return compare_release(checked, None, folder)
         python = make_fresh_environment(checked, replace or [], folder)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from modelyard.adapters.pages import artifact_key, reproduction_page
 from modelyard.adapters.pictures.reproduction_plots import draw_reproduction
 from modelyard.adapters.prefect.steps import publish_page, step
@@ -11,6 +13,8 @@ from modelyard.adapters.records.store import RecordStore
 from modelyard.adapters.reproduction.checking import check_files, find_rows, record_of
 from modelyard.adapters.reproduction.comparing import Comparison, compare_fits
 from modelyard.adapters.reproduction.environments import (
+    HOLDOUT,
+    TRAINING,
     Refit,
     environment_differences,
     make_environment,
@@ -30,13 +34,19 @@ from modelyard.serving.model_file import ModelFile
 
 
 @step("Check the record")
-def check_record(model: str, version: str | None) -> CheckedRecord:
-    """Compare rows, source and packages of a release with what the ledger says of them."""
+def check_record(model: str, version: str | None, folder: str) -> CheckedRecord:
+    """Compare rows, source and packages of a release with what the ledger says of them.
+
+    The rows as they are now are left in the folder: they are read from their place once.
+    """
     workspace = Workspace.find()
     release = _release(workspace, model, version)
     record_of(release)
     rows = find_rows(release.delivery, workspace.project)
     files = check_files(release, workspace.project)
+    for name, found in ((TRAINING, rows.training), (HOLDOUT, rows.holdout)):
+        if found is not None:
+            found.to_parquet(Path(folder) / name, index=False)
     return CheckedRecord(
         release_id=release.id,
         differences=(*rows.differences, *files),
@@ -60,20 +70,10 @@ def retrain_release(checked: CheckedRecord, python: str, folder: str) -> Refit:
     """Run the recorded recipe on the recorded rows in the fresh environment."""
     workspace = Workspace.find()
     release = workspace.ledger.release_by_id(checked.release_id)
-    rows = find_rows(release.delivery, workspace.project)
-    assert rows.training is not None
-    assert rows.holdout is not None
     # As it stands in the ledger: the recorded code may know another form of it than this one.
     contract = (release.payload(ReleaseState.OPENED) or {})["contract"]
-    return refit(
-        python,
-        Path(folder),
-        record_of(release),
-        contract,
-        rows.training,
-        rows.holdout,
-        workspace.project.root,
-    )
+    root = workspace.project.root
+    return refit(python, Path(folder), record_of(release), contract, root)
 
 
 @step("Compare")
@@ -143,8 +143,6 @@ def _compare(
     if record.predictions is None or refitted.predictions is None:
         return None, []
     store = RecordStore(workspace.project.record_folder())
-    rows = find_rows(release.delivery, workspace.project)
-    assert rows.holdout is not None
     try:
         content = store.get(record.predictions)
     except BundleError as err:
@@ -156,5 +154,6 @@ def _compare(
     recorded.write_bytes(content)
     confidence = record.config["evaluation"]["confidence"]
     reproduced = folder / refitted.predictions
+    holdout = pd.read_parquet(folder / HOLDOUT)
     contract = release.delivery.contract
-    return compare_fits(recorded, reproduced, rows.holdout, contract, confidence), []
+    return compare_fits(recorded, reproduced, holdout, contract, confidence), []

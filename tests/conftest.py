@@ -110,12 +110,18 @@ def prefect_server() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def blank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A project in which nothing happened yet; MLflow's database is made, which takes seconds."""
+    from modelyard.adapters.learning.environment import training_requirements
+    from modelyard.adapters.records.locks import lock_packages
+    from modelyard.adapters.records.store import RecordStore
     from modelyard.adapters.workspace import Workspace
     from tests.projects import load_mlflow, make_project
 
     load_mlflow()
     project = make_project(tmp_path_factory.mktemp("blank"))
     Workspace(project).tracking.client.search_experiments()
+    # The package index is asked once, and not by each delivery of each test.
+    pins = training_requirements(("scikit-learn",))
+    assert lock_packages(pins, RecordStore(project.record_folder())).hashed
     yield project
     shutil.rmtree(project.root, ignore_errors=True)
 

@@ -57,6 +57,7 @@ _FLOWS = {
         'model: str, to: str | None = None, reason: str = "manual"',
     ),
     "model_reconciliation": ("reconcile", "reconcile_model", "model: str"),
+    "model_reproduction": ("reproduce", "reproduce_release", "model: str"),
 }
 
 _MODEL = """\

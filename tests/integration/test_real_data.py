@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.integration.commands import ROOT, Commands, make_commands
 
 
 @dataclass(frozen=True)
@@ -52,33 +47,19 @@ CASES = (
 @pytest.fixture(scope="module")
 def project(
     tmp_path_factory: pytest.TempPathFactory, data_folder: Path, prefect_server: str
-) -> Iterator[Any]:
-    """Return a function that runs `modelyard` in a project with the example configs.
-
-    Its Prefect server runs already: else each command would start one for itself.
-    """
-    tmp_path = tmp_path_factory.mktemp("real")
-    for folder in ("flows", "tasks", "deployments"):
-        leave = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=leave)
-    shutil.copytree(ROOT / "configs" / "models" / "examples", tmp_path / "configs" / "models")
-    platform = f'orchestration: {{api_url: "{prefect_server}"}}\n'
-    (tmp_path / "configs" / "platform.yaml").write_text(platform)
-    environment = {**os.environ, "MODELYARD_DATA": str(data_folder), "MODELYARD_ROOT": ""}
-
-    def modelyard(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).parent / "modelyard"), *words]
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=550
-        )
-
-    yield modelyard
-    ended = modelyard("down")
+) -> Iterator[Commands]:
+    """Return the command in a project with the example configs."""
+    examples = ROOT / "configs" / "models" / "examples"
+    command = make_commands(
+        tmp_path_factory.mktemp("real"), examples, prefect_server, MODELYARD_DATA=str(data_folder)
+    )
+    yield command
+    ended = command("down")
     assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.model)
-def test_a_real_stream_is_delivered_replayed_and_watched(project: Any, case: Case) -> None:
+def test_a_real_stream_is_delivered_replayed_and_watched(project: Commands, case: Case) -> None:
     delivered = project("deliver", case.model, "--as-of", case.trained_until, "--json")
     assert delivered.returncode == 0, delivered.stdout + delivered.stderr
     assert json.loads(delivered.stdout)["version"] == "1.0.0"
@@ -104,3 +85,7 @@ def test_a_real_stream_is_delivered_replayed_and_watched(project: Any, case: Cas
     listed = json.loads(project("releases", case.model, "--json").stdout)["releases"]
     assert listed[0]["version"] == "1.0.0"
     assert sum(release["state"] == "champion" for release in listed) == 1
+
+    again = project("reproduce", case.model, "1.0.0", "--json")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert json.loads(again.stdout)["verdict"] in ("bit-equal", "prediction-equal")

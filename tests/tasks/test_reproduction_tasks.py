@@ -30,7 +30,7 @@ pytestmark = pytest.mark.xdist_group("fresh environments")
 def reproduce(version: str | None = "1.0.0", replace: list[str] | None = None) -> Reproduction:
     """Call the tasks of the flow one after another."""
     with fresh_folder() as folder:
-        checked = check_record.fn(MODEL, version)
+        checked = check_record.fn(MODEL, version, folder)
         if not checked.usable:
             return compare_release.fn(checked, None, folder)
         python = make_fresh_environment.fn(checked, replace or [], folder)
@@ -139,7 +139,8 @@ def test_altered_predictions_and_requirements_of_a_bundle_are_named(released: Wo
     release = released.ledger.release(MODEL, "1.0.0")
     requirements = released.project.home / release.build.bundle / "requirements.txt"
     requirements.write_text(requirements.read_text().replace("numpy==", "numpy==1.", 1))
-    checked = check_record.fn(MODEL, "1.0.0")
+    with fresh_folder() as folder:
+        checked = check_record.fn(MODEL, "1.0.0", folder)
     assert not checked.usable
     assert [difference.name for difference in checked.differences] == ["numpy in the bundle"]
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from uv import find_uv_bin
 
 from modelyard.adapters.records.store import RecordStore, unpack
@@ -30,6 +29,8 @@ from modelyard.serving.model_file import ModelFile
 
 _REFIT = "modelyard.adapters.learning.refit"
 _ANSWER = "refit.json"
+TRAINING = "training.parquet"
+HOLDOUT = "holdout.parquet"
 
 
 class Refit(Value):
@@ -76,21 +77,20 @@ def refit(
     folder: Path,
     record: Record,
     contract: Mapping[str, Any],
-    training: pd.DataFrame,
-    holdout: pd.DataFrame,
     project_root: Path,
 ) -> Refit:
-    """Run the recorded code on the rows in its environment. Raises ReproductionError."""
-    rows = {"rows": training, "holdout": holdout}
-    for name, frame in rows.items():
-        frame.to_parquet(folder / f"{name}.parquet", index=False)
+    """Run the recorded code on the rows in the folder, in its environment.
+
+    Raises ReproductionError where it fails.
+    """
     job = {
         "training": record.config["training"],
         "contract": contract,
         "folder": str(folder),
         "threads": record.threads.limits(),
         "packages": list(pins_of(record.requirements)),
-        **{name: str(folder / f"{name}.parquet") for name in rows},
+        "rows": str(folder / TRAINING),
+        "holdout": str(folder / HOLDOUT),
     }
     (folder / "job.json").write_text(json.dumps(job))
     done = subprocess.run(
