@@ -63,7 +63,7 @@ def test_a_refit_names_rows_metrics_and_changed_packages() -> None:
     assert "Data: trained on 200 rows" in text
     assert "was 100 rows" in text
     assert "120 rows came, 20 went, 80 stayed" in text
-    assert "mean of the target 4 → 5" in text
+    assert "mean of y 4 → 5" in text
     assert "Environment: numpy 2.0.1 → 2.0.2" in text
     assert "pandas" not in text
     assert "Metric mae: 2 [1.8, 2.2]; 1.0.0 on the same rows 3, gain +1 [+0.5, +1.5]" in text

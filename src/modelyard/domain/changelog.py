@@ -54,7 +54,7 @@ def compare_facts(before: ReleaseFacts, after: ReleaseFacts, rows: RowChange | N
         broken=contract_breaks(before.contract, after.contract),
         added=contract_additions(before.contract, after.contract),
         recipe=recipe_changes(before.recipe, after.recipe),
-        data=_data_changes(before.training, after.training, rows),
+        data=_data_changes(before, after, rows),
         environment=(
             *(str(change) for change in environment_changes(before, after)),
             *(
@@ -142,16 +142,19 @@ def _signed(gain: Interval) -> str:
 
 
 def _data_changes(
-    before: Snapshot | None, after: Snapshot | None, rows: RowChange | None
+    before: ReleaseFacts, after: ReleaseFacts, rows: RowChange | None
 ) -> tuple[str, ...]:
-    if before is None or after is None or before.fingerprint == after.fingerprint:
+    old, new = before.training, after.training
+    if old is None or new is None or old.fingerprint == new.fingerprint:
         return ()
-    lines = [f"trained on {_rows(after)}; was {_rows(before)}"]
+    lines = [f"trained on {_rows(new)}; was {_rows(old)}"]
     if rows is None:
         return (*lines, "which rows came and went is unknown: the former ones are not stored")
     lines.append(f"{rows.added:,} rows came, {rows.removed:,} went, {rows.shared:,} stayed")
     if rows.target is not None:
-        lines.append(f"mean of the target {rows.target[0]:.4g} → {rows.target[1]:.4g}")
+        target, positive = after.contract.target, after.contract.positive
+        figure = f"share of {target} = {positive}" if positive else f"mean of {target}"
+        lines.append(f"{figure} {rows.target[0]:.4g} → {rows.target[1]:.4g}")
     return tuple(lines)
 
 
