@@ -11,6 +11,7 @@ from docker import DockerClient
 
 from modelyard.adapters.docker.engine import HARDENED, connect_engine, require_image
 from modelyard.adapters.docker.images import BUNDLE_FOLDER
+from modelyard.adapters.docker.runtimes import RUNTIME_LABEL, runtime_image
 from modelyard.domain.values import ImageRef
 from modelyard.errors import BundleError, EngineUnavailableError, RolloutError
 from modelyard.serving.bundle import bundle_digest
@@ -100,6 +101,17 @@ def test_two_releases_with_the_same_requirements_share_all_but_the_bundle(
     )
     assert first[:-1] == second[:-1]
     assert first[-1] != second[-1]
+
+
+def test_a_runtime_that_was_prepared_is_the_one_that_a_release_is_built_on(
+    docker_engine: DockerClient, releases: Releases
+) -> None:
+    base = require_image(docker_engine, BASE_IMAGE)
+    requirements = (releases.bundles["1.0.0"] / "requirements.txt").read_text()
+    runtime = runtime_image(docker_engine, base, requirements, releases.home)
+    release = docker_engine.images.get(releases.images["1.0.0"].id)
+    assert release.labels[RUNTIME_LABEL] == runtime.labels[RUNTIME_LABEL]
+    assert release.attrs["RootFS"]["Layers"][:-1] == runtime.attrs["RootFS"]["Layers"]
 
 
 def test_building_the_same_bundle_again_does_nothing(

@@ -30,7 +30,7 @@ def build(
     Raises RolloutError with the end of what the build printed.
     """
     with tempfile.TemporaryFile() as archive:
-        _pack(context, archive)
+        pack(context, archive)
         archive.seek(0)
         try:
             image, _ = engine.images.build(
@@ -68,7 +68,7 @@ def find_image(engine: DockerClient, name: str) -> Image | None:
         return None
 
 
-def _pack(context: Mapping[str, Path | bytes], archive: IO[bytes]) -> None:
+def pack(context: Mapping[str, Path | bytes], archive: IO[bytes]) -> None:
     """Write a tar that is the same for the same content: times, owners and modes are not ours.
 
     Equal contexts let the engine reuse its layers, and no name or id of this machine gets in.
