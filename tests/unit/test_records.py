@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.adapters.learning.environment import model_packages, training_requirements
+from modelyard.adapters.learning.environment import model_packages, own_code, training_requirements
 from modelyard.adapters.records.code import LONGEST_DIFF, record_code
 from modelyard.adapters.records.locks import lock_packages
 from modelyard.adapters.records.store import RecordStore, pack, unpack
@@ -169,6 +169,7 @@ def test_the_packages_that_a_users_code_imports_belong_to_the_model(
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "models.py").write_text("import os, modelyard\nfrom own_recipe.steps import x\n")
+    (package / "template.py").write_text("import {{ cookiecutter.name }}\n")
     (package / "steps.py").write_text("x = 1\ndef later():\n    from rich.table import Table\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     try:
@@ -176,6 +177,10 @@ def test_the_packages_that_a_users_code_imports_belong_to_the_model(
     finally:
         sys.modules.pop("own_recipe", None)
     assert packages == ("rich", "scikit-learn")
+    # a package that is installed is pinned, and its own requirements follow from its metadata
+    installed = Training(pipeline="rich.table:Table")
+    assert own_code(installed) is None
+    assert model_packages(installed) == ("rich", "scikit-learn")
     pins = pins_of(training_requirements(packages))
     assert {"rich", "markdown-it-py", "scikit-learn", "skops", "threadpoolctl"} <= pins.keys()
     assert not {"prefect", "mlflow", "docker"} & pins.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import platform
 import subprocess
 import sys
@@ -72,12 +73,35 @@ def model_packages(training: Training) -> tuple[str, ...]:
     A module of the user's own belongs to no distribution: its code goes along with the model, and
     what that code imports is counted here, wherever in it the import stands.
     """
-    named = str(training.pipeline or training.estimator).replace(":", ".").split(".")[0]
-    folder = code_folder(training)
-    modules = {named, *(() if folder is None else _imported_by(folder))}
+    folder = own_code(training)
+    modules = {_top_module(training)} if folder is None else set(_imported_by(folder))
     owners = metadata.packages_distributions()
-    found = {canonicalize_name(owner) for name in modules for owner in owners.get(name, ())}
+    found = {
+        canonicalize_name(owner)
+        for name in modules
+        for owner in owners.get(name, ())
+        if not _is_editable(owner)
+    }
     return tuple(sorted({"scikit-learn", *found} - {"modelyard"}))
+
+
+def own_code(training: Training) -> Path | None:
+    """Return the user's module or package that a recipe comes from.
+
+    None where there is none, or an installed distribution has it: its version says it all.
+    """
+    owners = metadata.packages_distributions().get(_top_module(training), ())
+    return None if any(not _is_editable(owner) for owner in owners) else code_folder(training)
+
+
+def _top_module(training: Training) -> str:
+    return str(training.pipeline or training.estimator).replace(":", ".").split(".")[0]
+
+
+def _is_editable(distribution: str) -> bool:
+    """Say whether a distribution is a folder of the user's, which no index knows."""
+    origin = metadata.distribution(distribution).read_text("direct_url.json")
+    return bool(origin) and bool(json.loads(origin).get("dir_info", {}).get("editable"))
 
 
 def _extra(name: str, platform: dict[str, str]) -> list[str]:
@@ -96,7 +120,11 @@ def _extra(name: str, platform: dict[str, str]) -> list[str]:
 def _imported_by(place: Path) -> Iterator[str]:
     """Yield the top-level modules that a module's or package's files import."""
     for file in [place] if place.is_file() else sorted(place.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_bytes())):
+        try:
+            tree = ast.parse(file.read_bytes())
+        except (SyntaxError, ValueError):  # a template, or for another Python: nothing imports it
+            continue
+        for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 yield from (alias.name.split(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 import modelyard
-from modelyard.adapters.learning.pipelines import code_folder
+from modelyard.adapters.learning.environment import own_code
 from modelyard.adapters.records.store import RecordStore, pack
 from modelyard.config import Training
 from modelyard.domain.records import Code, mask_secrets
@@ -41,7 +41,7 @@ _MOST_NAMES = 200
 
 def record_code(root: Path, home: Path, training: Training, store: RecordStore) -> Code:
     """Record the code that trains: ModelYard's, the user's module, and the state of git."""
-    folder = code_folder(training)
+    folder = own_code(training)
     own = store.put(pack(_python_files(Path(modelyard.__file__).parent)), ".zip")
     project = None if folder is None else store.put(pack(_python_files(folder)), ".zip")
     # From the top of the repository: what git lists below a folder is relative to it.
