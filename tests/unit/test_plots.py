@@ -24,9 +24,11 @@ from modelyard.adapters.pictures.monitoring_plots import (
     metric_over_windows,
     replay_story,
 )
+from modelyard.adapters.pictures.reproduction_plots import draw_reproduction
 from modelyard.domain.drift import DriftPolicy, judge_drift
 from modelyard.domain.metrics import METRICS, Interval
 from modelyard.domain.profiles import profile_reference, profile_window
+from modelyard.domain.reproduction import MetricPair
 from modelyard.domain.values import ColumnKind
 from modelyard.domain.windows import window_of
 
@@ -159,3 +161,15 @@ def test_drift_heat_map_puts_what_moved_most_first() -> None:
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["moved", "quiet"]
     assert len(np.asarray(figure.axes[0].collections[0].get_offsets())) == 1
+
+
+def test_a_reproduction_is_drawn_whatever_the_figures_are() -> None:
+    interval = Interval(value=1.0, low=1.0, high=1.0)
+    pairs = {"mae": MetricPair(recorded=interval, reproduced=float("nan"))}
+    for recorded, reproduced, metrics in (
+        (np.arange(9000.0), np.arange(9000.0), {}),
+        (np.array([np.nan, 1.0]), np.array([1.0, np.nan]), pairs),
+    ):
+        figure = draw_reproduction(recorded, reproduced, metrics)
+        figure.savefig(BytesIO(), format="png")
+        assert figure.axes[0].get_title(loc="left") == "Each holdout row's prediction"
