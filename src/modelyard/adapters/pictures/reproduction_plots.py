@@ -55,4 +55,4 @@ def _draw_metrics(axes: Axes, metrics: Mapping[str, MetricPair]) -> None:
         shown = float(np.clip(offset, -3.0, 3.0)) if np.isfinite(offset) else 3.0
         axes.plot([shown], [place], "o", color=BLUE if pair.equal else RED, markersize=6)
     axes.set_yticks(range(len(metrics)), list(metrics), color=INK)
-    axes.set_ylim(len(metrics) - 0.5, -0.5)
+    axes.set_ylim(max(1, len(metrics)) - 0.5, -0.5)
