@@ -6,6 +6,7 @@ from modelyard.adapters.learning.judging import (
     Comparison,
     Judged,
     compare,
+    measure_gain,
     measure_gains,
     measure_slices,
 )
@@ -24,7 +25,7 @@ from modelyard.domain.gate import (
     judge_rows,
     judge_thresholds,
 )
-from modelyard.domain.metrics import get_metric, paired_difference
+from modelyard.domain.metrics import get_metric
 from modelyard.domain.releases import Candidate, Delivery, Release, ReleaseState
 from modelyard.errors import DataError, InvalidInputError
 
@@ -100,14 +101,7 @@ def _rule_of_news(delivery: Delivery, candidate: Candidate, champion: Release) -
 def _rule_of_gain(
     comparison: Comparison, rival: Judged, evaluation: Evaluation, metric_name: str
 ) -> Rule:
-    metric = get_metric(metric_name)
-    gain = paired_difference(
-        metric,
-        comparison.truth,
-        comparison.challenger.outcomes.for_metric(metric),
-        rival.outcomes.for_metric(metric),
-        confidence=evaluation.confidence,
-    )
+    gain = measure_gain(comparison, rival, get_metric(metric_name), evaluation.confidence)
     if comparison.champion is None:
         return judge_gain(rival.name, metric_name, gain, 0.0)
     before = rival.metrics[metric_name].value if metric_name in rival.metrics else 0.0

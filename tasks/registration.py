@@ -11,7 +11,7 @@ from modelyard.adapters.pictures.release_plots import plot_metric_history
 from modelyard.adapters.prefect.steps import publish_page, step
 from modelyard.adapters.traffic import put_in_traffic
 from modelyard.adapters.workspace import Workspace
-from modelyard.domain.changelog import compare_facts, write_changelog
+from modelyard.domain.changelog import compare_releases, write_changelog
 from modelyard.domain.gate import Gated
 from modelyard.domain.mirror import Finding
 from modelyard.domain.releases import (
@@ -56,7 +56,7 @@ def register_release(delivery: Delivery, candidate: Candidate, gated: Gated) -> 
         asked = Bump(delivery.bump) if delivery.bump else None
         derivation = derive_bump(former.facts, facts, asked)
         rows = compare_snapshots(former.delivery, delivery, workspace.project)
-        changes = compare_facts(former.facts, facts, rows)
+        changes = compare_releases(former.facts, facts, rows)
 
     def register(version: str) -> Registration:
         day = datetime.now(UTC).date()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelyard.adapters.data.snapshots import load_snapshot
-from modelyard.adapters.learning.environment import describe_environment, pinned_requirements
+from modelyard.adapters.learning.environment import pinned_requirements
 from modelyard.adapters.learning.fitting import fit_recipe
 from modelyard.adapters.learning.pipelines import describe_recipe
 from modelyard.adapters.prefect.steps import step
@@ -45,6 +45,7 @@ def _train(workspace: Workspace, delivery: Delivery) -> Candidate:
         folder: Path = project.candidate_folder(delivery.id)
         fit = fit_recipe(config.training, delivery.contract, rows, holdout, folder)
         uri = workspace.tracking.log_model(fit.pipeline, fit.stored, folder, fit.features, pins)
+    record = record_candidate(project, config, fit)
     return Candidate(
         mlflow_run_id=run.info.run_id,
         mlflow_model_uri=uri,
@@ -52,7 +53,7 @@ def _train(workspace: Workspace, delivery: Delivery) -> Candidate:
         model_file=fit.stored.model_dump(),
         recipe=recipe,
         requirements=pins,
-        environment=describe_environment(project.root),
+        environment=record.environment,
         fit_seconds=fit.seconds,
-        record=record_candidate(project, config, fit),
+        record=record,
     )

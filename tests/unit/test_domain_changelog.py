@@ -2,7 +2,7 @@
 
 from datetime import UTC, date, datetime
 
-from modelyard.domain.changelog import RowChange, compare_facts, write_changelog, yank
+from modelyard.domain.changelog import RowChange, compare_releases, write_changelog, yank
 from modelyard.domain.gate import Gated, GateVerdict, Rule, decide
 from modelyard.domain.metrics import Interval
 from modelyard.domain.releases import ReleaseFacts, Snapshot
@@ -56,7 +56,7 @@ def test_a_refit_names_rows_metrics_and_changed_packages() -> None:
         after,
         gated(champion=True),
         derive_bump(before, after),
-        compare_facts(before, after, rows),
+        compare_releases(before, after, rows),
     )
     assert "PATCH against 1.0.0: same contract and recipe." in text
     assert "### Changed" in text
@@ -71,7 +71,7 @@ def test_a_refit_names_rows_metrics_and_changed_packages() -> None:
 
 
 def test_rows_that_are_no_longer_stored_are_said_to_be_unknown() -> None:
-    changes = compare_facts(facts("a", 1), facts("b", 2), None)
+    changes = compare_releases(facts("a", 1), facts("b", 2), None)
     assert changes.data[-1] == (
         "which rows came and went is unknown: the former ones are not stored"
     )
@@ -87,7 +87,7 @@ def test_a_broken_contract_stands_under_removed() -> None:
         after,
         gated(champion=True),
         derive_bump(before, after),
-        compare_facts(before, after, None),
+        compare_releases(before, after, None),
     )
     assert "### Removed\n\n- input column a was removed" in text
     assert "MAJOR against 1.0.0: input column a was removed" in text

@@ -1,4 +1,4 @@
-"""Which release gets a model's traffic, and which has it now?"""
+"""Which release gets a model's traffic, and can it?"""
 
 from __future__ import annotations
 
@@ -24,14 +24,6 @@ def put_in_traffic(workspace: Workspace, model: str, version: str, build: Build)
     )
     workspace.leave_other_targets(model, config.service.target)
     return status
-
-
-def read_status(workspace: Workspace, model: str) -> ServiceStatus | None:
-    """Return what is true of a model's service; None where it has none.
-
-    Raises EngineUnavailableError where its target does not answer.
-    """
-    return workspace.target(workspace.project.model(model).service.target).status(model)
 
 
 def check_stored(workspace: Workspace, release: Release) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from modelyard.commands.delivery import AsJson, Model
 from modelyard.commands.running import console
-from modelyard.domain.changelog import HEAD, Changes, compare_facts, yank
+from modelyard.domain.changelog import HEAD, Changes, compare_releases, yank
 from modelyard.domain.gate import Gated
 from modelyard.domain.metrics import Interval
 from modelyard.domain.releases import Release, ReleaseState
@@ -103,7 +103,7 @@ def diff(
     name = project.model(model).name
     old, new = ledger.release(name, before), ledger.release(name, after)
     rows = compare_snapshots(old.delivery, new.delivery, project)
-    changes = compare_facts(old.facts, new.facts, rows)
+    changes = compare_releases(old.facts, new.facts, rows)
     metrics = (_metrics(old), _metrics(new))
     if as_json:
         measured = [
@@ -167,11 +167,10 @@ def _metrics(release: Release) -> dict[str, Interval]:
 
 
 def _service(project: Project, model: str) -> ServiceStatus | None:
-    from modelyard.adapters.traffic import read_status
     from modelyard.adapters.workspace import Workspace
 
     try:
-        return read_status(Workspace(project), model)
+        return Workspace(project).target(project.model(model).service.target).status(model)
     except EngineUnavailableError:  # nothing serves where no engine runs
         return None
 

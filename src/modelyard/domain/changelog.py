@@ -48,7 +48,7 @@ class Changes(Value):
     environment: tuple[str, ...]
 
 
-def compare_facts(before: ReleaseFacts, after: ReleaseFacts, rows: RowChange | None) -> Changes:
+def compare_releases(before: ReleaseFacts, after: ReleaseFacts, rows: RowChange | None) -> Changes:
     """List what differs; `rows` is None where the rows of one of them are no longer stored."""
     return Changes(
         broken=contract_breaks(before.contract, after.contract),

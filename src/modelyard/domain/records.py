@@ -71,6 +71,8 @@ class Code(Value):
     git_commit: str | None = None
     git_diff: StoredFile | None = None
     """What tracked files differed in from the commit; None where they did not."""
+    git_dirty: bool = False
+    """Whether anything differed from the commit, also what is not recorded."""
     untracked: tuple[str, ...] = ()
     """Names of files that git did not know; what they held is not recorded."""
 
@@ -100,6 +102,20 @@ class Record(Value):
     threads: Threads
     predictions: StoredFile | None = None
     """What the model said about each holdout row."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Python, platform and code revision, as a bundle and a change log tell them."""
+        git = {}
+        if self.code.git_commit is not None:
+            dirty = "yes" if self.code.git_dirty else "no"
+            git = {"git_commit": self.code.git_commit, "git_dirty": dirty}
+        return {
+            "python": self.python,
+            "implementation": self.implementation,
+            "platform": self.platform,
+            **git,
+        }
 
 
 def pins_of(requirements: str) -> dict[str, str]:

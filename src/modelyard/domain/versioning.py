@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
+from modelyard.domain.records import pins_of
 from modelyard.domain.releases import ReleaseFacts
 from modelyard.domain.values import Contract, Value
 
@@ -161,9 +162,8 @@ def environment_changes(before: ReleaseFacts, after: ReleaseFacts) -> tuple[Envi
 
 
 def _versions(facts: ReleaseFacts) -> dict[str, str]:
-    pins = (line.split("==", 1) for line in facts.requirements.splitlines() if "==" in line)
     python = facts.environment.get("python")
-    return {**({"Python": python} if python else {}), **dict(pins)}
+    return {**({"Python": python} if python else {}), **pins_of(facts.requirements)}
 
 
 def _flat(recipe: dict[str, Any], prefix: str = "") -> dict[str, Any]:

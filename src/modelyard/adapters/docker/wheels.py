@@ -5,16 +5,13 @@ Resolved and fetched by uv, which keeps what it fetched in its own cache.
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from uv import find_uv_bin
-
 from modelyard.adapters.learning.environment import serving_extra
+from modelyard.adapters.uv import run_uv
 from modelyard.errors import RolloutError
 
 
@@ -54,17 +51,11 @@ def fetch_packages(lock: Path, python: BasePython, target: Path) -> None:
 
 
 def _uv(command: str, *words: str, python: BasePython, given: str = "") -> None:
-    done = subprocess.run(
-        [
-            *(find_uv_bin(), "pip", command, *words, "--only-binary", ":all:"),
-            *("--python", sys.executable, "--python-version", python.version),
-            *("--python-platform", python.platform),
-        ],
-        input=given,
-        capture_output=True,
-        text=True,
-        # The image compiles for its own Python; this one's bytecode would only make it larger.
-        env={**os.environ, "UV_COMPILE_BYTECODE": "0"},
+    done = run_uv(
+        *("pip", command, *words, "--only-binary", ":all:"),
+        *("--python", sys.executable, "--python-version", python.version),
+        *("--python-platform", python.platform),
+        given=given,
     )
     if done.returncode != 0:
         raise RolloutError(

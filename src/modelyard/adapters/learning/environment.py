@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import platform
-import subprocess
-import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -129,32 +126,3 @@ def _imported_by(place: Path) -> Iterator[str]:
                 yield from (alias.name.split(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 yield node.module.split(".")[0]
-
-
-def describe_environment(root: Path) -> dict[str, str]:
-    """Return Python, platform and the revision of the project's code."""
-    return {
-        "python": platform.python_version(),
-        "implementation": sys.implementation.name,
-        "platform": platform.platform(),
-        **describe_code(root),
-    }
-
-
-def describe_code(root: Path) -> dict[str, str]:
-    """Return the git commit of `root` and whether its tree is dirty; nothing outside of git."""
-    commit = _git(root, "rev-parse", "HEAD")
-    if commit is None:
-        return {}
-    dirty = _git(root, "status", "--porcelain")
-    return {"git_commit": commit, "git_dirty": "yes" if dirty else "no"}
-
-
-def _git(root: Path, *words: str) -> str | None:
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=30
-        )
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None

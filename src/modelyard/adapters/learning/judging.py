@@ -173,6 +173,22 @@ def measure(
     return measured
 
 
+def measure_gain(
+    comparison: Comparison, rival: Judged, metric: Metric, confidence: float
+) -> Interval:
+    """Return by how much the challenger is better than another model on the same rows.
+
+    Raises InvalidInputError where the metric is not defined on them.
+    """
+    return paired_difference(
+        metric,
+        comparison.truth,
+        comparison.challenger.outcomes.for_metric(metric),
+        rival.outcomes.for_metric(metric),
+        confidence=confidence,
+    )
+
+
 def measure_gains(comparison: Comparison, confidence: float) -> dict[str, Interval]:
     """Return the challenger's gain over the champion in every metric that both have."""
     champion = comparison.champion
@@ -182,14 +198,7 @@ def measure_gains(comparison: Comparison, confidence: float) -> dict[str, Interv
     for name in comparison.challenger.metrics:
         if name not in champion.metrics:
             continue
-        metric = get_metric(name)
-        gain = paired_difference(
-            metric,
-            comparison.truth,
-            comparison.challenger.outcomes.for_metric(metric),
-            champion.outcomes.for_metric(metric),
-            confidence=confidence,
-        )
+        gain = measure_gain(comparison, champion, get_metric(name), confidence)
         if np.isfinite([gain.value, gain.low, gain.high]).all():
             gains[name] = gain
     return gains

@@ -53,6 +53,7 @@ def record_code(root: Path, home: Path, training: Training, store: RecordStore) 
         source=own,
         project=project,
         git_commit=commit and commit.strip(),
+        git_dirty=bool(commit and _git(root, "status", "--porcelain")),
         git_diff=store.put(diff.encode(), ".diff") if diff else None,
         untracked=() if commit is None else _untracked(top, home.resolve()),
     )

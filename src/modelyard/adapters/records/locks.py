@@ -7,9 +7,8 @@ import platform
 import subprocess
 import sys
 
-from uv import find_uv_bin
-
 from modelyard.adapters.records.store import RecordStore
+from modelyard.adapters.uv import run_uv
 from modelyard.domain.records import Lock, StoredFile
 
 _TIMEOUT_SECONDS = 120
@@ -29,15 +28,11 @@ def lock_packages(pins: str, store: RecordStore) -> Lock:
         if path.is_file():
             return Lock(file=StoredFile(name=name, size_bytes=path.stat().st_size), hashed=True)
     try:
-        done = subprocess.run(
-            [
-                *(find_uv_bin(), "pip", "compile", "-", "--no-deps", "--generate-hashes"),
-                *("--no-header", "--no-annotate", "--quiet", "--python", sys.executable),
-            ],
-            input=pins,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_SECONDS,
+        done = run_uv(
+            *("pip", "compile", "-", "--no-deps", "--generate-hashes"),
+            *("--no-header", "--no-annotate", "--quiet", "--python", sys.executable),
+            given=pins,
+            timeout_seconds=_TIMEOUT_SECONDS,
         )
     except subprocess.TimeoutExpired:
         return _without_hashes(pins, store, f"uv did not answer in {_TIMEOUT_SECONDS} s")

@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from uv import find_uv_bin
-
 from modelyard.adapters.records.store import RecordStore, unpack
 from modelyard.adapters.records.threads import VARIABLES
+from modelyard.adapters.uv import run_uv
 from modelyard.domain.records import Record, Threads, pins_of
 from modelyard.domain.reproduction import (
     Difference,
@@ -134,11 +133,7 @@ def _interpreter(record: Record) -> str:
     if record.python == platform.python_version():
         return sys.executable
     for version in (record.python, record.python.rpartition(".")[0]):
-        found = subprocess.run(
-            [find_uv_bin(), "python", "find", "--no-project", "--no-python-downloads", version],
-            capture_output=True,
-            text=True,
-        )
+        found = run_uv("python", "find", "--no-project", "--no-python-downloads", version)
         if found.returncode == 0:
             return found.stdout.strip()
     return sys.executable
@@ -152,13 +147,7 @@ def _environment(threads: Threads, source: Path) -> dict[str, str]:
 
 
 def _uv(*words: str) -> None:
-    # No bytecode: compiling all that is installed takes longer than the one run that follows.
-    done = subprocess.run(
-        [find_uv_bin(), *words],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "UV_COMPILE_BYTECODE": "0"},
-    )
+    done = run_uv(*words)
     if done.returncode != 0:
         raise ReproductionError(
             f"The recorded environment cannot be made: uv {' '.join(words[:2])}:\n"
