@@ -10,6 +10,7 @@ from modelyard.adapters.data.labels import LABEL, labels_since
 from modelyard.adapters.evidently import render_drift_report
 from modelyard.adapters.pages import artifact_key, monitoring_page
 from modelyard.adapters.pictures.monitoring_plots import monitoring_figures
+from modelyard.adapters.pictures.plot_style import as_png
 from modelyard.adapters.prefect.steps import publish_page, step
 from modelyard.adapters.watching import (
     drawn_rows,
@@ -145,15 +146,16 @@ def show_monitoring(model: str) -> None:
     if not records:
         return
     metric = workspace.project.model(model).evaluation.primary_metric
-    figures = monitoring_figures(records, metric)
+    drawn = monitoring_figures(records, metric)
+    pictures = {name: as_png(figure) for name, figure in drawn.items()}
     run = workspace.tracking.monitoring_run(model)
-    workspace.tracking.log_figures(run, figures)
+    workspace.tracking.log_pictures(run, pictures)
     page = monitoring_page(
         model,
         metric,
         records,
         workspace.ledger.incidents(model, open_only=False),
-        figures,
+        pictures,
         workspace.tracking.run_page(workspace.tracking_page, run, _newest_report(records)),
     )
     publish_page(artifact_key("monitoring", model), page, f"{len(records)} windows of {model}")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from modelyard.adapters.data.row_changes import compare_snapshots
 from modelyard.adapters.mirroring import mirror_releases
 from modelyard.adapters.pages import artifact_key, reconciliation_page, release_page
+from modelyard.adapters.pictures.plot_style import as_png
 from modelyard.adapters.pictures.release_plots import plot_metric_history
 from modelyard.adapters.prefect.steps import publish_page, step
 from modelyard.adapters.traffic import put_in_traffic
@@ -134,9 +135,9 @@ def _show(
         for release in workspace.ledger.releases(delivery.model)
         if release.version and (gated := release.payload(ReleaseState.GATED))
     ]
-    figure = plot_metric_history(history, metric)
+    picture = as_png(plot_metric_history(history, metric))
     release = workspace.ledger.release_by_id(delivery.id)
-    workspace.tracking.log_figures(release.candidate.mlflow_run_id, {"metric_history": figure})
+    workspace.tracking.log_pictures(release.candidate.mlflow_run_id, {"metric_history": picture})
     example = example_row(workspace.project.home / build.bundle)
-    page = release_page(registration, build, service, example, figure)
+    page = release_page(registration, build, service, example, picture)
     publish_page(artifact_key("release", delivery.model), page, f"Serves at {service.url}")

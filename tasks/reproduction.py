@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from modelyard.adapters.pages import artifact_key, reproduction_page
+from modelyard.adapters.pictures.plot_style import as_png
 from modelyard.adapters.pictures.reproduction_plots import draw_reproduction
 from modelyard.adapters.prefect.steps import publish_page, step
 from modelyard.adapters.records.store import RecordStore
@@ -115,11 +116,11 @@ def compare_release(checked: CheckedRecord, refitted: Refit | None, folder: str)
     workspace.ledger.record_reproduction(
         release.id, verdict.value, reproduction.model_dump(mode="json")
     )
-    figures = {}
+    pictures = {}
     if comparison is not None:
         drawn = draw_reproduction(comparison.recorded, comparison.reproduced, metrics)
-        figures["Reproduced against recorded"] = drawn
-    page = reproduction_page(reproduction, figures)
+        pictures["Reproduced against recorded"] = as_png(drawn)
+    page = reproduction_page(reproduction, pictures)
     key = artifact_key("reproduction", release.model)
     publish_page(key, page, f"{release.version}: {verdict.value}")
     return reproduction

@@ -3,11 +3,10 @@
 from datetime import timedelta
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.domain.holdout import split_newest
+from modelyard.domain.holdout import split_by_hash, split_newest
 
 
 def days(*numbers: int) -> np.ndarray:
@@ -19,7 +18,7 @@ def test_every_holdout_row_is_strictly_newer_than_every_training_row(
     numbers: list[int], share: float
 ) -> None:
     times = days(*numbers)
-    training, holdout = split_newest(times, len(times), share=share)
+    training, holdout = split_newest(times, share=share)
     assert holdout.any()
     assert not (training & holdout).any()
     if training.any():
@@ -27,25 +26,34 @@ def test_every_holdout_row_is_strictly_newer_than_every_training_row(
 
 
 def test_rows_of_one_moment_stay_together_even_beyond_the_share() -> None:
-    training, holdout = split_newest(days(1, 2, 3, 3, 3, 3), 6, share=0.2)
+    training, holdout = split_newest(days(1, 2, 3, 3, 3, 3), share=0.2)
     assert holdout.sum() == 4
     assert training.sum() == 2
 
 
 def test_a_window_leaves_older_rows_out() -> None:
     times = days(*range(100))
-    training, holdout = split_newest(times, 100, span=timedelta(days=10), window=timedelta(days=30))
+    training, holdout = split_newest(times, span=timedelta(days=10), window=timedelta(days=30))
     assert holdout.sum() == 10
     assert training.sum() == 30
     assert times[training].min() == np.datetime64("1970-03-02")
 
 
-def test_without_times_the_order_of_rows_counts() -> None:
-    training, holdout = split_newest(None, 10, share=0.2)
-    assert training.tolist() == [True] * 8 + [False] * 2
-    assert holdout.tolist() == [False] * 8 + [True] * 2
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, unique=True), st.floats(0, 1))
+def test_a_row_never_changes_sides_when_rows_are_added(keys: list[int], share: float) -> None:
+    known, more = np.array(keys[: len(keys) // 2 + 1], np.uint64), np.array(keys, np.uint64)
+    training, holdout = split_by_hash(known, share)
+
+    assert (training ^ holdout).all()
+    assert split_by_hash(more, share)[1][: len(known)].tolist() == holdout.tolist()
 
 
-def test_a_span_without_times_is_refused() -> None:
-    with pytest.raises(ValueError, match="time column"):
-        split_newest(None, 10, span=timedelta(days=1))
+def test_a_hash_holds_out_about_the_share_and_a_key_as_a_whole() -> None:
+    keys = np.random.default_rng(1).integers(0, 2**64, 5_000, dtype=np.uint64)
+    _, holdout = split_by_hash(np.repeat(keys, 3), 0.2)
+
+    assert abs(holdout.mean() - 0.2) < 0.02
+    assert (
+        holdout.reshape(-1, 3).any(axis=1).tolist() == holdout.reshape(-1, 3).all(axis=1).tolist()
+    )
+    assert not split_by_hash(keys, 0.0)[1].any()

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from modelyard.domain.metrics import METRICS, metric_interval
+from modelyard.domain.intervals import metric_interval
+from modelyard.domain.metrics import METRICS
 from modelyard.domain.performance import (
     PerformanceOutcome,
     PerformancePolicy,

@@ -8,6 +8,7 @@ from modelyard.domain.statistics import (
     chi_square_tail,
     kolmogorov_tail,
     share_difference_tail,
+    student_quantile,
     unseen_tail,
 )
 
@@ -18,6 +19,18 @@ def test_chi_square_tail_is_that_of_scipy(degrees: int, ratio: float) -> None:
     assert chi_square_tail(degrees * ratio, degrees) == pytest.approx(
         stats.chi2.sf(degrees * ratio, degrees), rel=1e-9, abs=1e-300
     )
+
+
+@pytest.mark.parametrize("degrees", [2, 4, 10, 30])
+@pytest.mark.parametrize("probability", [0.5, 0.6, 0.975, 0.9999999])
+def test_student_quantile_is_that_of_scipy(degrees: int, probability: float) -> None:
+    expected = stats.t.ppf(probability, degrees)
+    assert student_quantile(probability, degrees) == pytest.approx(expected, rel=1e-8, abs=1e-8)
+
+
+def test_student_quantile_of_odd_degrees_is_refused() -> None:
+    with pytest.raises(ValueError, match="even"):
+        student_quantile(0.9, 3)
 
 
 def test_chi_square_tail_of_no_difference_is_one() -> None:

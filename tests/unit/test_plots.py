@@ -9,23 +9,24 @@ import pytest
 from matplotlib import _pylab_helpers
 from matplotlib.figure import Figure
 
-from modelyard.adapters.pictures.gate_plots import (
-    calibration_curves,
-    confusion_matrix,
-    gate_difference,
-    precision_recall_curves,
-    predicted_against_true,
-    residuals_over_time,
-    roc_curves,
-)
+from modelyard.adapters.pictures.gate_plots import gate_difference, slice_forest
 from modelyard.adapters.pictures.monitoring_plots import (
     WindowPoint,
     drift_heat_map,
     metric_over_windows,
     replay_story,
 )
+from modelyard.adapters.pictures.outcome_plots import (
+    calibration_curves,
+    confusion_matrix,
+    precision_recall_curves,
+    predicted_against_true,
+    residuals_over_time,
+    roc_curves,
+)
 from modelyard.adapters.pictures.reproduction_plots import draw_reproduction
 from modelyard.domain.drift import DriftPolicy, judge_drift
+from modelyard.domain.gate import SliceMetric
 from modelyard.domain.metrics import METRICS, Interval
 from modelyard.domain.profiles import profile_reference, profile_window
 from modelyard.domain.reproduction import MetricPair
@@ -109,6 +110,25 @@ def test_gate_plot_survives_a_difference_without_meaning() -> None:
     assert_is_a_picture(
         gate_difference(METRICS["roc_auc"], np.ones(60), RNG.random(60), RNG.random(60))
     )
+
+
+def test_the_worst_of_many_slices_are_drawn() -> None:
+    slices = [
+        SliceMetric(
+            column="city $",
+            level=str(i),
+            rows=50,
+            challenger=1.0,
+            champion=2.0,
+            gain=Interval(value=i - 40.0, low=i - 41.0, high=i - 39.0),
+        )
+        for i in range(80)
+    ]
+    figure = slice_forest(slices, "mae")
+
+    assert_is_a_picture(figure)
+    assert any("the worst 24 of 80" in text for text in texts(figure))
+    assert len(figure.axes[0].get_yticklabels()) == 24
 
 
 def points(count: int = 12) -> list[WindowPoint]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +24,6 @@ import mlflow
 import pandas as pd
 import skops.io
 from filelock import FileLock
-from matplotlib.figure import Figure
 from mlflow.entities import LifecycleStage, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -123,12 +123,12 @@ class Tracking:
             raise TransientError("MLflow stored the model without a signature; log it again.")
         return info.model_uri
 
-    def log_figures(self, mlflow_run_id: str, figures: Mapping[str, Figure]) -> None:
-        """Log plots as PNG under `plots/` of a run."""
-        for name, figure in figures.items():
-            self.client.log_figure(
-                mlflow_run_id, figure, f"plots/{name}.png", save_kwargs={"dpi": 110}
-            )
+    def log_pictures(self, mlflow_run_id: str, pictures: Mapping[str, bytes]) -> None:
+        """Log PNG pictures under `plots/` of a run."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, png in pictures.items():
+                (Path(folder) / f"{name}.png").write_bytes(png)
+            self.client.log_artifacts(mlflow_run_id, folder, "plots")
 
     def log_metrics(self, mlflow_run_id: str, metrics: Mapping[str, float]) -> None:
         """Log metrics of a run."""

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-
-from matplotlib.figure import Figure
 
 from modelyard.domain.gate import Gated, GateVerdict
 from modelyard.domain.metrics import Interval
@@ -22,6 +19,7 @@ from modelyard.domain.values import ServiceStatus
 from modelyard.domain.windows import Window
 from modelyard.ledger import Incident
 
+_MAX_SLICES = 50
 _MARKS = {GateVerdict.PROMOTE: "✓", GateVerdict.INCONCLUSIVE: "?", GateVerdict.KEEP: "✗"}
 
 
@@ -33,11 +31,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     )
 
 
-def picture(figure: Figure, title: str) -> str:
-    """Return a figure as a Markdown image that carries its own bytes: no server has to be up."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=80, bbox_inches="tight")
-    return f"![{title}](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})"
+def picture(png: bytes, title: str) -> str:
+    """Return a Markdown image that carries its own bytes: no server has to be up."""
+    return f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})"
 
 
 def artifact_key(kind: str, model: str) -> str:
@@ -46,7 +42,7 @@ def artifact_key(kind: str, model: str) -> str:
 
 
 def gate_page(
-    delivery: Delivery, gated: Gated, figures: Mapping[str, Figure], link: str | None
+    delivery: Delivery, gated: Gated, pictures: Mapping[str, bytes], link: str | None
 ) -> str:
     """Return the page of one evaluation: verdict, rules, metrics and plots."""
     verdict = gated.decision.verdict
@@ -71,14 +67,20 @@ def gate_page(
         "\n".join(f"- {reason}" for reason in gated.decision.reasons),
         "## Metrics on the holdout",
         table(
-            ("metric", "challenger", "interval", f"champion {gated.champion_version or '-'}"),
+            (
+                *("metric", "challenger", "interval"),
+                *(f"champion {gated.champion_version or '-'}", "gain", "interval"),
+            ),
             [
-                (name, _number(m.value), _range(m), _number(gated.champion_metrics.get(name)))
+                (
+                    *(name, _number(m.value), _range(m)),
+                    *(_number(gated.champion_metrics.get(name)), *_gain(gated.gains.get(name))),
+                )
                 for name, m in gated.metrics.items()
             ],
         ),
         *_slices(gated),
-        *(picture(figure, title) for title, figure in figures.items()),
+        *(picture(png, title) for title, png in pictures.items()),
     ]
     if link:
         parts.append(f"[The MLflow run with all plots]({link})")
@@ -93,10 +95,19 @@ def _slices(gated: Gated) -> list[str]:
     if not gated.slices:
         return []
     rows = [
-        (f"{s.column} = {s.level}", f"{s.rows:,}", _number(s.challenger), _number(s.champion))
-        for s in gated.slices
+        (
+            *(s.name, f"{s.rows:,}", _number(s.challenger), _number(s.champion)),
+            *_gain(s.gain),
+        )
+        for s in gated.slices[:_MAX_SLICES]
     ]
-    return ["## Slices", table(("slice", "rows", "challenger", "champion"), rows)]
+    head = ("slice", "rows", "challenger", "champion", "gain", "interval of all at once")
+    more = len(gated.slices) - len(rows)
+    return ["## Slices", table(head, rows), *([f"And {more:,} more."] if more > 0 else [])]
+
+
+def _gain(gain: Interval | None) -> tuple[str, str]:
+    return ("", "") if gain is None else (f"{gain.value:+,.4g}", _range(gain))
 
 
 def release_page(
@@ -104,7 +115,7 @@ def release_page(
     build: Build,
     service: ServiceStatus,
     example: Mapping[str, object],
-    history: Figure,
+    history: bytes,
 ) -> str:
     """Return the page of a release that took over: its change log, address and an example row."""
     return "\n\n".join(
@@ -178,7 +189,7 @@ def monitoring_page(
     metric: str,
     records: Sequence[WindowRecord],
     incidents: Sequence[Incident],
-    figures: Mapping[str, Figure],
+    pictures: Mapping[str, bytes],
     link: str | None,
 ) -> str:
     """Return the page of a model's windows, newest first, with its incidents and plots."""
@@ -211,7 +222,7 @@ def monitoring_page(
     newest = records[-1]
     parts = [
         f"# Monitoring: {model}",
-        *(picture(figure, title) for title, figure in figures.items()),
+        *(picture(png, title) for title, png in pictures.items()),
         "## Windows",
         windows,
         "## Incidents",
@@ -224,7 +235,7 @@ def monitoring_page(
     return "\n\n".join(parts)
 
 
-def reproduction_page(reproduction: Reproduction, figures: Mapping[str, Figure]) -> str:
+def reproduction_page(reproduction: Reproduction, pictures: Mapping[str, bytes]) -> str:
     """Return the page of a release that was made again: verdict, metrics, what differs."""
     differences = table(
         ("part", "what", "recorded", "now"),
@@ -240,7 +251,7 @@ def reproduction_page(reproduction: Reproduction, figures: Mapping[str, Figure])
     parts = [
         f"# {reproduction.model} {reproduction.version}: {reproduction.verdict.value}",
         "\n".join(f"- {reason}" for reason in reproduction.reasons),
-        *(picture(figure, title) for title, figure in figures.items()),
+        *(picture(png, title) for title, png in pictures.items()),
         "## Differences",
         differences if reproduction.differences else "Nothing differs from the record.",
         "## Metrics on the holdout",

@@ -19,11 +19,12 @@ from modelyard.adapters.data.labels import ID as LABEL_ID
 from modelyard.adapters.data.labels import LABEL, read_labels
 from modelyard.adapters.data.snapshots import load_snapshot
 from modelyard.adapters.learning.outcomes import Outcomes, as_truth, class_name
+from modelyard.adapters.learning.scorers import find_metric
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
 from modelyard.domain.drift import DriftPolicy, judge_drift
 from modelyard.domain.gate import Gated
-from modelyard.domain.metrics import Metric, as_codes, get_metric
+from modelyard.domain.metrics import Metric, as_codes
 from modelyard.domain.monitoring import WindowRecord
 from modelyard.domain.performance import PerformancePolicy, judge_performance
 from modelyard.domain.profiles import PREDICTION as PREDICTED
@@ -98,7 +99,7 @@ def measure(
     policy = config.monitoring
     reference = reference_profile(workspace, release)
     seen = profile_window(_columns(logged.features(), logged.rows, logged.contract), reference)
-    metric = get_metric(config.evaluation.primary_metric)
+    metric = find_metric(config.evaluation.primary_metric, config.task)
     labelled = logged.labelled({str(release.version)})
     everyone = logged.labelled()
     gated = Gated.model_validate(release.payload(ReleaseState.GATED))

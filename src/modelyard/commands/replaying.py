@@ -230,7 +230,8 @@ def _plot(workspace: Workspace, model: str, records: list[WindowRecord]) -> Path
     )
     path = workspace.project.folder("reports", model) / "replay.png"
     figure.savefig(path, dpi=110)
-    workspace.tracking.log_figures(workspace.tracking.monitoring_run(model), {"replay": figure})
+    run = workspace.tracking.monitoring_run(model)
+    workspace.tracking.log_pictures(run, {"replay": path.read_bytes()})
     return path
 
 

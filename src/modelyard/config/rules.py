@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from modelyard.config.file import Problem, closest
-from modelyard.domain.metrics import metrics_for
+from modelyard.domain.metrics import METRICS, metrics_for
 from modelyard.domain.values import MLTask
 
 if TYPE_CHECKING:
@@ -80,6 +80,11 @@ def _time(config: ModelConfig) -> Iterator[Problem]:
             ("data", "label_delay"), "and data.label_time say the same thing twice; keep one."
         )
     if data.time is not None:
+        if config.evaluation.group is not None:
+            yield Problem(
+                ("evaluation", "group"),
+                "means nothing beside data.time: the newest rows are held out.",
+            )
         return
     needs = "needs data.time, the column with the event time"
     if data.label_time is not None:
@@ -93,11 +98,16 @@ def _time(config: ModelConfig) -> Iterator[Problem]:
 
 
 def _metrics(config: ModelConfig) -> Iterator[Problem]:
-    known = [metric.name for metric in metrics_for(config.task)]
+    own = [metric.name for metric in metrics_for(config.task)]
     named: list[tuple[tuple[str, ...], str]] = [
         (("evaluation", "primary_metric"), config.evaluation.primary_metric),
         *((("evaluation", "thresholds", m), m) for m in config.evaluation.thresholds),
     ]
     for key, metric in named:
-        if metric not in known:
+        if metric in own or re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", metric):
+            continue
+        from sklearn.metrics import get_scorer_names  # half a second that few configs need
+
+        if metric in METRICS or metric not in get_scorer_names():
+            known = {*own, *get_scorer_names()} - METRICS.keys() | {*own}
             yield Problem(key, f"is no metric of {config.task}.{closest(metric, known)}")

@@ -35,6 +35,7 @@ from modelyard.config.values import (
     Size,
     WindowOrAll,
 )
+from modelyard.domain.gate import Proof
 from modelyard.domain.values import MLTask
 from modelyard.errors import ConfigError
 
@@ -180,17 +181,43 @@ class Evaluation(Section):
     model_config = ConfigDict(json_schema_extra=_relax_evaluation)
 
     primary_metric: str
-    """Metric that decides: by default mae, roc_auc or accuracy, by task."""
+    """Metric that decides: by default mae, roc_auc or accuracy, by task.
+
+    One of ModelYard's, the name of a scikit-learn scorer, or module:scorer.
+    """
     holdout: Holdout = Holdout(percent=20)
-    """Newest rows, kept from training: `newest 20%` of the rows or `newest 14d`."""
+    """Newest rows, kept from training: `newest 20%` of the rows or `newest 14d`.
+
+    Rows without a time are held out by a hash of their group, their id or their content.
+    """
+    group: ColumnName | None = None
+    """Without data.time: rows that share a value of this column are held out together."""
+    min_rows: Annotated[int, Field(ge=10)] = 30
+    """Holdout rows that neither model was trained on, below which nothing is promoted."""
     thresholds: dict[str, Threshold] = {}
     """Limits by metric that a challenger must keep."""
-    margin: Share = 0.0
-    """How much worse than the champion a challenger may be, relative: 1%."""
+    new_recipe: Proof = Proof.BETTER
+    """What a challenger with another recipe than the champion's must be shown to be."""
+    refit: Proof = Proof.NOT_SHOWN_WORSE
+    """What the champion's recipe on newer rows must be shown to be."""
+    min_gain: Share = 0.0
+    """Gain that is more than nothing, for `better`: a share of the champion's metric."""
+    margin: Share = 0.01
+    """Loss that may be, for `no worse` and `not shown worse`: a share of the champion's metric."""
+    inconclusive: Literal["keep", "promote"] = "keep"
+    """What follows where the rows do not tell."""
     slices: tuple[ColumnName, ...] = ()
-    """Columns whose values are judged one by one as well."""
+    """Columns on whose values the challenger must not be surely worse."""
+    slice_margin: Share = 0.05
+    """Loss that may be on a slice: a share of the champion's metric there."""
+    calibration_margin: Annotated[float, Field(ge=0, le=1)] | None = 0.05
+    """How much a classifier's expected calibration error may surely rise; null: not judged."""
+    max_latency_ms: Annotated[float, Field(gt=0)] | None = None
+    """Budget of the time that predicting one row takes, without a server around it."""
+    max_model_size: Size | None = None
+    """Budget of the model's file."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """Level of the intervals."""
+    """Level of the intervals: 0.95 promotes an equal recipe in 2.5 % of the deliveries."""
 
 
 class Rollout(Section):
@@ -283,80 +310,6 @@ class ModelConfig(Section):
         return self
 
 
-class TrackingConfig(Section):
-    """MLflow."""
-
-    uri: EnvStr | None = None
-    """URL of an MLflow server; null: SQLite in home."""
-
-
-class LedgerConfig(Section):
-    """The state database."""
-
-    url: EnvStr | None = None
-    """SQLAlchemy URL; null: SQLite in home."""
-
-
-class OrchestrationConfig(Section):
-    """Prefect."""
-
-    api_url: EnvStr | None = None
-    """API URL of a Prefect server; null: the one that `modelyard up` starts."""
-    work_pool: str = "modelyard"
-    """Work pool that the deployments run in."""
-
-
-class PortsConfig(Section):
-    """Where the local servers listen; the next free port is taken when one is in use."""
-
-    prefect: Annotated[int, Field(ge=1024, le=65535)] = 4200
-    mlflow: Annotated[int, Field(ge=1024, le=65535)] = 5000
-
-
-class GatewayConfig(Section):
-    """Where services listen."""
-
-    host: str = "127.0.0.1"
-
-
-class ReconciliationConfig(Section):
-    """How often what the ledger says is made true where it is not."""
-
-    schedule: Cron | None = "17 * * * *"
-    """Cron, UTC; null: only when a delivery or a person asks for it."""
-
-
-class DockerConfig(Section):
-    """Images that the Docker target starts from."""
-
-    base_image: str = "python:3.11-slim"
-    gateway_image: str = "haproxy:lts"
-
-
-class SnapshotsConfig(Section):
-    """Copies of the rows that releases were trained and judged on."""
-
-    max_size: Size = 2 * 1024**3
-    """Rows whose Parquet file would be larger are not copied: a release then refers to them."""
-
-
-class PlatformConfig(Section):
-    """Where the parts of the platform are."""
-
-    home: str = ".modelyard"
-    """Folder of everything that ModelYard writes, relative to the project."""
-    tracking: TrackingConfig = TrackingConfig()
-    ledger: LedgerConfig = LedgerConfig()
-    orchestration: OrchestrationConfig = OrchestrationConfig()
-    ports: PortsConfig = PortsConfig()
-    gateway: GatewayConfig = GatewayConfig()
-    docker: DockerConfig = DockerConfig()
-    reconciliation: ReconciliationConfig = ReconciliationConfig()
-    snapshots: SnapshotsConfig = SnapshotsConfig()
-    alerts: AlertUrls = ()
-    """Apprise URLs for every model; a model's own are added to them."""
-
-
 def load_model_file(path: Path) -> ModelConfig:
     """Read one model's config. Raises ConfigError naming every problem with its line."""
     config = load_file(path, ModelConfig)
@@ -383,8 +336,3 @@ def load_model_config(folder: Path, name: str) -> ModelConfig:
         f"No model {name!r} in {shown(folder)}.{closest(stem, known)} "
         "`modelyard init FILE --target COLUMN` writes a new one."
     )
-
-
-def load_platform_config(path: Path) -> PlatformConfig:
-    """Read the platform's config. Raises ConfigError naming every problem with its line."""
-    return load_file(path, PlatformConfig)

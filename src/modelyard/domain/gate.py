@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field
 
@@ -17,11 +18,22 @@ class GateVerdict(StrEnum):
 
     PROMOTE = "promote"
     INCONCLUSIVE = "inconclusive"
-    """The rows do not tell: the champion is kept."""
+    """The rows do not tell."""
     KEEP = "keep"
 
 
 _SEVERITY = {GateVerdict.PROMOTE: 0, GateVerdict.INCONCLUSIVE: 1, GateVerdict.KEEP: 2}
+
+
+class Proof(StrEnum):
+    """What the interval of a challenger's gain must show."""
+
+    BETTER = "better"
+    """All of it is above the least gain: the challenger is superior."""
+    NO_WORSE = "no worse"
+    """All of it is above minus the margin: the challenger is not inferior."""
+    NOT_SHOWN_WORSE = "not shown worse"
+    """Not all of it is below minus the margin: nothing speaks against what else is in favour."""
 
 
 class Rule(Value):
@@ -41,6 +53,14 @@ class GateDecision(Value):
 
     verdict: GateVerdict
     rules: tuple[Rule, ...]
+    inconclusive: Literal["keep", "promote"] = "keep"
+    """What an inconclusive verdict leads to."""
+
+    @property
+    def promotes(self) -> bool:
+        if self.verdict is GateVerdict.INCONCLUSIVE:
+            return self.inconclusive == "promote" and bool(self.rules)
+        return self.verdict is GateVerdict.PROMOTE
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -57,6 +77,12 @@ class SliceMetric(Value):
     rows: int
     challenger: float
     champion: float | None
+    gain: Interval | None = None
+    """By how much the challenger is better there, so sure that all slices hold at once."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.column} = {self.level}"
 
 
 class Gated(Value):
@@ -73,11 +99,10 @@ class Gated(Value):
     gains: dict[str, Interval] = Field(default_factory=dict)
     """By how much each metric is better than the champion's, whichever way it is better."""
     slices: tuple[SliceMetric, ...] = ()
-    """Shown to a person; no rule decides by them."""
 
     @property
     def promotes(self) -> bool:
-        return self.decision.verdict is GateVerdict.PROMOTE
+        return self.decision.promotes
 
 
 def worst(verdicts: Iterable[GateVerdict]) -> GateVerdict:
@@ -85,21 +110,49 @@ def worst(verdicts: Iterable[GateVerdict]) -> GateVerdict:
     return max(verdicts, key=_SEVERITY.__getitem__, default=GateVerdict.INCONCLUSIVE)
 
 
-def decide(rules: Iterable[Rule]) -> GateDecision:
+def decide(
+    rules: Iterable[Rule], inconclusive: Literal["keep", "promote"] = "keep"
+) -> GateDecision:
     """Fold the rules' findings into the gate's decision."""
     found = tuple(rules)
-    return GateDecision(verdict=worst(rule.verdict for rule in found), rules=found)
+    return GateDecision(
+        verdict=worst(rule.verdict for rule in found), rules=found, inconclusive=inconclusive
+    )
+
+
+def refuse(reason: str) -> Rule:
+    """Keep the champion, because the challenger cannot be measured."""
+    return Rule(
+        name="measurable", verdict=GateVerdict.KEEP, value=None, limit="finite", reason=reason
+    )
 
 
 def judge_rows(seen: int, left: int, least: int = 30) -> Rule:
     """Ask for enough holdout rows once those that a model was trained on are left out."""
-    enough = left >= least
     return Rule(
         name="unseen holdout rows",
-        verdict=GateVerdict.PROMOTE if enough else GateVerdict.KEEP,
+        verdict=_passes(left >= least),
         value=float(left),
         limit=f"at least {least}",
         reason=f"{left:,} rows that neither model was trained on; {seen:,} left out",
+    )
+
+
+def judge_overlap(shared: Mapping[str, int]) -> Rule:
+    """Refuse holdout rows that are training rows once more, by model that was trained on them."""
+    count = sum(shared.values())
+    found = " and ".join(f"{n:,} by {model}" for model, n in shared.items() if n)
+    return Rule(
+        name="no row on both sides",
+        verdict=_passes(count == 0),
+        value=float(count),
+        limit="none",
+        reason=(
+            f"{count:,} holdout rows were learnt already ({found}), though the time or the id says "
+            "otherwise: mend the source"
+            if count
+            else "no holdout row is among the training rows of either model"
+        ),
     )
 
 
@@ -109,7 +162,7 @@ def judge_news(rows_are_new: bool, recipe_is_new: bool) -> Rule:
     new = [what for what, is_new in facts if is_new]
     return Rule(
         name="something new",
-        verdict=GateVerdict.PROMOTE if new else GateVerdict.KEEP,
+        verdict=_passes(bool(new)),
         value=float(len(new)),
         limit="new rows or a new recipe",
         reason=f"new {' and '.join(new)}" if new else "the champion's rows and recipe once more",
@@ -133,7 +186,7 @@ def judge_thresholds(
         rules.append(
             Rule(
                 name=f"{name} threshold",
-                verdict=GateVerdict.PROMOTE if passed else GateVerdict.KEEP,
+                verdict=_passes(passed),
                 value=_finite(value),
                 limit=limit,
                 reason=f"{value:.4g}, must be {limit}",
@@ -142,24 +195,39 @@ def judge_thresholds(
     return tuple(rules)
 
 
-def judge_gain(other: str, metric: str, gain: Interval, required: float) -> Rule:
-    """Ask for a gain over another model on the same rows that its interval puts past `required`.
+def judge_gain(
+    other: str,
+    metric: str,
+    gain: Interval,
+    proof: Proof,
+    *,
+    least: float = 0.0,
+    margin: float = 0.0,
+) -> Rule:
+    """Ask what the interval of a gain over another model on the same rows must show.
 
-    `gain` is oriented so that positive is better, in the metric's unit; a negative `required` is
-    the loss that is accepted for newer rows. Promote where the whole interval is past it, keep
-    where the gain itself is not positive or the whole interval is short of it, otherwise the rows
-    do not tell.
+    Superiority and non-inferiority are the two ways to put the question (ICH E9, 1998, section
+    3.3.2); both are answered by where the whole interval lies. `Proof.NOT_SHOWN_WORSE` turns the
+    burden of proof round.
+
+    Args:
+        gain: oriented so that positive is better, in the metric's unit.
+        least: gain to be exceeded, in that unit, for `Proof.BETTER`.
+        margin: loss that may be, in that unit, 0 or more, for the two others.
     """
-    if any(math.isnan(bound) for bound in (gain.value, gain.low, gain.high)):
-        verdict, words = GateVerdict.KEEP, "cannot be computed"
+    required = least if proof is Proof.BETTER else -margin
+    if not all(map(math.isfinite, (gain.value, gain.low, gain.high))):
+        verdict, words = GateVerdict.KEEP, "it cannot be computed"
+    elif gain.high < required or (proof is Proof.BETTER and gain.value <= required):
+        verdict, words = GateVerdict.KEEP, "it is not"
     elif gain.low > required:
-        verdict, words = GateVerdict.PROMOTE, "is past it"
-    elif gain.value <= 0 or gain.high <= required:
-        verdict, words = GateVerdict.KEEP, "is not past it"
+        verdict, words = GateVerdict.PROMOTE, "the whole interval is"
+    elif proof is Proof.NOT_SHOWN_WORSE:
+        verdict, words = GateVerdict.PROMOTE, "nothing speaks against it"
     else:
-        verdict, words = GateVerdict.INCONCLUSIVE, "does not tell"
+        verdict, words = GateVerdict.INCONCLUSIVE, "the rows do not tell"
     return Rule(
-        name=f"better than {other}",
+        name=f"{proof} than {other}",
         verdict=verdict,
         value=_finite(gain.value),
         low=_finite(gain.low),
@@ -167,9 +235,101 @@ def judge_gain(other: str, metric: str, gain: Interval, required: float) -> Rule
         limit=f"gain in {metric} above {required:.4g}",
         reason=(
             f"gain in {metric} {gain.value:+.4g} [{gain.low:+.4g}, {gain.high:+.4g}], "
-            f"required {required:.4g}: the interval {words}"
+            f"asked is above {required:.4g}: {words}"
         ),
     )
+
+
+def judge_slices(slices: Sequence[SliceMetric], margin: float, skipped: int = 0) -> Rule:
+    """Refuse a challenger that is surely worse on some slice.
+
+    Worse is a gain whose whole interval lies below minus `margin` times the champion's metric
+    there. The intervals are those of all slices together (`simultaneous`), so that many slices do
+    not find a loser by chance.
+
+    Args:
+        margin: loss that may be, as a share of the champion's metric on the slice.
+        skipped: slices with too few rows to say anything.
+    """
+    measured = [(slice_, slice_.gain) for slice_ in slices if slice_.gain is not None]
+    few = f"; {skipped:,} have too few rows to be judged" if skipped else ""
+    if not measured:
+        return Rule(
+            name="worst slice",
+            verdict=GateVerdict.PROMOTE,
+            value=None,
+            limit=f"loss of at most {margin:.1%}",
+            reason=f"no slice can be compared{few}",
+        )
+    losers = [
+        slice_ for slice_, gain in measured if gain.high < -margin * abs(slice_.champion or 0.0)
+    ]
+    # The worst is the one that comes out worst at best, not the one with the most noise.
+    worst_, gain = min(measured, key=lambda found: _relative(found[1].high, found[0].champion))
+    others = f", as are {len(losers) - 1:,} more" if len(losers) > 1 else ""
+    words = f"is surely worse by more than that{others}" if losers else "is not surely worse"
+    return Rule(
+        name="worst slice",
+        verdict=_passes(not losers),
+        value=gain.value,
+        low=gain.low,
+        high=gain.high,
+        limit=f"loss of at most {margin:.1%}",
+        reason=(
+            f"of {len(measured):,} slices {worst_.name} ({worst_.rows:,} rows), gain "
+            f"{gain.value:+.4g} [{gain.low:+.4g}, {gain.high:+.4g}], {words}{few}"
+        ),
+    )
+
+
+def simultaneous(confidence: float, intervals: int) -> float:
+    """Return the confidence of each of many intervals that together have `confidence`.
+
+    Bonferroni's inequality (Dunn 1961), which holds however the slices depend on each other.
+    """
+    return 1.0 - (1.0 - confidence) / max(intervals, 1)
+
+
+def judge_calibration(gain: Interval, challenger: float, champion: float, margin: float) -> Rule:
+    """Refuse a classifier whose probabilities are surely less honest than the champion's.
+
+    Args:
+        gain: decrease of the expected calibration error.
+        margin: increase that may be, absolute, 0..1.
+    """
+    worse = gain.high < -margin
+    return Rule(
+        name="calibration",
+        verdict=_passes(not worse),
+        value=challenger,
+        low=gain.low,
+        high=gain.high,
+        limit=f"at most {margin:.4g} more than the champion's {champion:.4g}",
+        reason=(
+            f"expected calibration error {challenger:.4g}, the champion's {champion:.4g}, gain "
+            f"{gain.value:+.4g} [{gain.low:+.4g}, {gain.high:+.4g}]: "
+            f"{'surely' if worse else 'not surely'} worse by more than {margin:.4g}"
+        ),
+    )
+
+
+def judge_budget(name: str, value: float, most: float, unit: str) -> Rule:
+    """Hold a cost against its budget; NaN never passes."""
+    return Rule(
+        name=name,
+        verdict=_passes(value <= most),
+        value=_finite(value),
+        limit=f"at most {most:,.4g} {unit}",
+        reason=f"{value:,.4g} {unit}, must be at most {most:,.4g} {unit}",
+    )
+
+
+def _passes(passed: bool) -> GateVerdict:
+    return GateVerdict.PROMOTE if passed else GateVerdict.KEEP
+
+
+def _relative(gain: float, metric: float | None) -> float:
+    return gain / abs(metric) if metric else gain
 
 
 def _finite(value: float) -> float | None:

@@ -1,7 +1,8 @@
-"""How good are predictions, and how sure is that?
+"""How good are predictions?
 
-Each metric is a function of sums over rows, so that a thousand resamples cost sums of blocks and
-not a thousand passes; only the area under the ROC curve needs the ranks.
+A metric can also be had without each of many stretches of rows, which is what intervals are made of
+(`modelyard.domain.intervals`): most are functions of sums over rows, so that leaving a stretch out
+costs a subtraction and not another pass.
 
 Truth and predictions are arrays over the same rows in event-time order. Regression takes values.
 Classification takes class codes (`as_codes`): 1 and 0 for positive and negative, or the index in
@@ -11,25 +12,21 @@ probabilities in the order of the contract's classes, shape (rows, classes).
 
 from __future__ import annotations
 
-import difflib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from modelyard.domain.values import MLTask, Value
 from modelyard.errors import InvalidInputError
 
-RowStatistics = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Truth and prediction to what is summed over rows, shape (rows, k)."""
-Finish = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Sums, shape (samples, k), and rows in each sample to the metric, shape (samples,)."""
-
 _CLASSIFIERS = frozenset({MLTask.BINARY, MLTask.MULTICLASS})
 _REGRESSION = frozenset({MLTask.REGRESSION})
 _BINARY = frozenset({MLTask.BINARY})
 _PROBABILITY_FLOOR = float(np.finfo(np.float64).eps)
-_MAX_CELLS = 4_000_000  # rows times resamples held at once: 32 MB
+_CALIBRATION_BINS = 15
 
 
 class Interval(Value):
@@ -44,6 +41,84 @@ class Interval(Value):
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
 
+class Statistic(Protocol):
+    """How a metric is computed."""
+
+    def whole(self, truth: np.ndarray, predicted: np.ndarray) -> float:
+        """Return it over all rows; NaN where it is not defined on them."""
+        ...
+
+    def without(self, truth: np.ndarray, predicted: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """Return it over all rows but those of one stretch, for each stretch.
+
+        Args:
+            starts: first row of each stretch, ascending from 0, shape (stretches,); a stretch ends
+                where the next one starts.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class RowSums:
+    """A function of sums over rows."""
+
+    rows: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    """Truth and prediction to what is summed over rows, shape (rows, k)."""
+    finish: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    """Sums, shape (samples, k), and rows in each sample to the metric, shape (samples,)."""
+
+    def whole(self, truth: np.ndarray, predicted: np.ndarray) -> float:
+        sums = self.rows(truth, predicted).sum(axis=0)
+        return float(self.finish(sums[None], np.array([float(len(truth))]))[0])
+
+    def without(self, truth: np.ndarray, predicted: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        statistics = self.rows(truth, predicted)
+        left = statistics.sum(axis=0) - np.add.reduceat(statistics, starts, axis=0)
+        return self.finish(left, len(truth) - _lengths(starts, len(truth)))
+
+
+@dataclass(frozen=True)
+class RankArea:
+    """The area under the ROC curve: the share of pairs of unlike rows in right order, ties half."""
+
+    def whole(self, truth: np.ndarray, predicted: np.ndarray) -> float:
+        positive = truth == 1
+        pairs = positive.sum() * (~positive).sum()
+        return float(_pairs_in_order(positive, predicted).sum() / 2 / pairs) if pairs else np.nan
+
+    def without(self, truth: np.ndarray, predicted: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        # A pair is lost with either of its rows; one that lies in the stretch is lost only once.
+        positive = truth == 1
+        won = _pairs_in_order(positive, predicted)
+        inside = [
+            _pairs_in_order(positive[start : start + length], predicted[start : start + length])
+            for start, length in zip(starts, _lengths(starts, len(truth)), strict=True)
+        ]
+        lost = np.add.reduceat(won, starts) - np.array([pairs.sum() / 2 for pairs in inside])
+        positives = positive.sum() - np.add.reduceat(positive.astype(np.int64), starts)
+        negatives = (~positive).sum() - np.add.reduceat((~positive).astype(np.int64), starts)
+        return _ratio(won.sum() / 2 - lost, positives * negatives)
+
+
+@dataclass(frozen=True)
+class AnyFunction:
+    """A function of truth and prediction that is computed anew without each stretch."""
+
+    function: Callable[[np.ndarray, np.ndarray], float]
+
+    def whole(self, truth: np.ndarray, predicted: np.ndarray) -> float:
+        return float(self.function(truth, predicted))
+
+    def without(self, truth: np.ndarray, predicted: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        kept = np.ones(len(truth), dtype=bool)
+        found = []
+        for start, length in zip(starts, _lengths(starts, len(truth)), strict=True):
+            kept[start : start + length] = False
+            found.append(self.whole(truth[kept], predicted[kept]))
+            kept[start : start + length] = True
+        return np.array(found)
+
+
 @dataclass(frozen=True)
 class Metric:
     """A figure of merit that gates and monitors use by name."""
@@ -53,22 +128,35 @@ class Metric:
     needs_score: bool
     """Whether it takes probabilities instead of values or class codes."""
     tasks: frozenset[MLTask]
-    row_statistics: RowStatistics | None = None
-    finish: Finish | None = None
+    statistic: Statistic
+    least: float = -math.inf
+    most: float = math.inf
+    """Values beyond which no model can be."""
 
     def __call__(self, truth: np.ndarray, predicted: np.ndarray) -> float:
-        """Return the metric over all rows; NaN where it is not defined on them."""
-        truth, predicted = _checked(self, truth, predicted)
-        return float(_Resampler(self, truth, predicted).whole()[0])
+        """Return the metric over all rows; NaN where it is not defined on them.
 
+        Raises InvalidInputError for predictions that are no finite numbers, or too few.
+        """
+        return self.statistic.whole(*self.checked(truth, predicted))
 
-def get_metric(name: str) -> Metric:
-    """Return a metric by name. Raises InvalidInputError with the nearest spelling."""
-    if name in METRICS:
-        return METRICS[name]
-    near = difflib.get_close_matches(name, METRICS, n=1)
-    hint = f"Did you mean {near[0]}?" if near else f"Known are {', '.join(sorted(METRICS))}."
-    raise InvalidInputError(f"There is no metric {name!r}. {hint}")
+    def without(self, truth: np.ndarray, predicted: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """Return the metric without each stretch of rows; see `Statistic.without`."""
+        return self.statistic.without(*self.checked(truth, predicted), starts)
+
+    def checked(self, truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return both as arrays. Raises InvalidInputError like `__call__`."""
+        truth, predicted = np.asarray(truth), np.asarray(predicted).astype(np.float64)
+        if truth.ndim != 1 or len(truth) != len(predicted) or not len(truth):
+            raise InvalidInputError(
+                f"{self.name} needs as many predictions as true outcomes and at least one, got "
+                f"{truth.shape} and {predicted.shape}."
+            )
+        if bad := int(np.sum(~np.isfinite(predicted))):
+            raise InvalidInputError(
+                f"{self.name} cannot be measured: {bad} predictions are missing or infinite."
+            )
+        return truth, predicted
 
 
 def metrics_for(task: MLTask) -> tuple[Metric, ...]:
@@ -93,160 +181,16 @@ def as_codes(labels: np.ndarray, classes: Sequence[str], positive: str | None = 
     return codes if positive is None else (codes == index[positive]).astype(np.int64)
 
 
-def metric_interval(
-    metric: Metric,
-    truth: np.ndarray,
-    predicted: np.ndarray,
-    *,
-    confidence: float = 0.95,
-    seed: int = 0,
-    resamples: int = 1_000,
-    block_length: int | None = None,
-) -> Interval:
-    """Return a metric and its percentile interval under the moving block bootstrap.
-
-    Rows next to each other in time err alike; drawing blocks of neighbours keeps that, where
-    drawing single rows would promise too narrow an interval (Künsch 1989, "The jackknife and the
-    bootstrap for general stationary observations"). Blocks wrap around the end, so every row is
-    drawn equally often (Politis and Romano 1992).
-
-    Args:
-        block_length: rows in a block; by default the cube root of the rows, the order that is
-            optimal for a variance (Hall, Horowitz and Jing 1995).
-
-    Raises InvalidInputError where the metric is not defined on these rows.
-    """
-    truth, predicted = _checked(metric, truth, predicted)
-    resampler = _Resampler(metric, truth, predicted)
-    draws = _draw_blocks(len(truth), resamples, block_length, np.random.default_rng(seed))
-    return _percentile_interval(metric, resampler.whole()[0], resampler.draw(*draws), confidence)
+def _lengths(starts: np.ndarray, rows: int) -> np.ndarray:
+    return np.diff(starts, append=rows)
 
 
-def paired_difference(
-    metric: Metric,
-    truth: np.ndarray,
-    challenger: np.ndarray,
-    champion: np.ndarray,
-    *,
-    confidence: float = 0.95,
-    seed: int = 0,
-    resamples: int = 1_000,
-    block_length: int | None = None,
-) -> Interval:
-    """Return by how much the challenger is better than the champion on the same rows.
-
-    Positive is better, whatever the metric's direction. Both are resampled on the same blocks, so
-    what makes rows hard for both cancels. See `metric_interval` for the method.
-
-    Raises InvalidInputError where the metric is not defined on these rows.
-    """
-    sign = 1.0 if metric.higher_is_better else -1.0
-    rng = np.random.default_rng(seed)
-    draws = _draw_blocks(len(truth), resamples, block_length, rng)
-    new = _Resampler(metric, *_checked(metric, truth, challenger))
-    old = _Resampler(metric, *_checked(metric, truth, champion))
-    return _percentile_interval(
-        metric,
-        sign * (new.whole()[0] - old.whole()[0]),
-        sign * (new.draw(*draws) - old.draw(*draws)),
-        confidence,
-    )
-
-
-class _Resampler:
-    """One metric on resamples made of blocks of rows."""
-
-    def __init__(self, metric: Metric, truth: np.ndarray, predicted: np.ndarray) -> None:
-        self._rows = len(truth)
-        self._finish = metric.finish
-        if metric.row_statistics is None:  # by ranks
-            self._order = np.argsort(predicted, kind="stable")
-            self._positive = (truth[self._order] == 1).astype(np.float64)
-            self._tie_starts = np.flatnonzero(np.diff(predicted[self._order], prepend=-np.inf))
-        else:
-            self._statistics = metric.row_statistics(truth, predicted)
-
-    def whole(self) -> np.ndarray:
-        if self._finish is None:
-            return self._areas(np.ones((1, self._rows)))
-        return self._finish(self._statistics.sum(axis=0)[None], np.array([float(self._rows)]))
-
-    def draw(self, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Return the metric on each resample.
-
-        Args:
-            starts: first row of each block, shape (resamples, blocks); blocks wrap around.
-            lengths: rows in each block, shape (blocks,), adding up to all rows.
-        """
-        if self._finish is None:
-            return self._draw_areas(starts, lengths)
-        wrapped = np.concatenate([self._statistics, self._statistics[: lengths.max()]])
-        before = np.concatenate([np.zeros((1, wrapped.shape[1])), np.cumsum(wrapped, axis=0)])
-        sums = np.stack(
-            [(column[starts + lengths] - column[starts]).sum(axis=1) for column in before.T],
-            axis=1,
-        )
-        return self._finish(sums, np.full(len(starts), float(self._rows)))
-
-    def _draw_areas(self, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        offsets = np.concatenate([np.arange(length) for length in lengths])
-        portion = max(_MAX_CELLS // self._rows, 1)
-        areas = []
-        for some in np.array_split(starts, max(1, -(-len(starts) // portion))):
-            rows = (np.repeat(some, lengths, axis=1) + offsets) % self._rows
-            rows += np.arange(len(some))[:, None] * self._rows
-            weights = np.bincount(rows.ravel(), minlength=len(some) * self._rows)
-            areas.append(self._areas(weights.reshape(len(some), -1)[:, self._order].astype(float)))
-        return np.concatenate(areas)
-
-    def _areas(self, weights: np.ndarray) -> np.ndarray:
-        """Return the area under the ROC curve (ties count half), by sorted weighted rows."""
-        positive = np.add.reduceat(weights * self._positive, self._tie_starts, axis=1)
-        negative = np.add.reduceat(weights * (1.0 - self._positive), self._tie_starts, axis=1)
-        below = np.cumsum(negative, axis=1) - negative
-        pairs = positive.sum(axis=1) * negative.sum(axis=1)
-        return _ratio(((below + 0.5 * negative) * positive).sum(axis=1), pairs)
-
-
-def _draw_blocks(
-    rows: int, resamples: int, block_length: int | None, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return starts, shape (resamples, blocks), and lengths, shape (blocks,), of random blocks."""
-    length = min(max(block_length or round(rows ** (1 / 3)), 1), rows)
-    blocks = -(-rows // length)
-    lengths = np.full(blocks, length)
-    lengths[-1] = rows - length * (blocks - 1)
-    return rng.integers(0, rows, size=(resamples, blocks)), lengths
-
-
-def _percentile_interval(
-    metric: Metric, value: float, draws: np.ndarray, confidence: float
-) -> Interval:
-    draws = draws[np.isfinite(draws)]
-    if not np.isfinite(value) or not draws.size:
-        raise InvalidInputError(
-            f"{metric.name} is not defined on these rows: the truth does not vary, or has one "
-            "class only. Take more rows, or another metric."
-        )
-    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(value=float(value), low=float(low), high=float(high), confidence=confidence)
-
-
-def _checked(
-    metric: Metric, truth: np.ndarray, predicted: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    truth, predicted = np.asarray(truth), np.asarray(predicted)
-    if truth.ndim != 1 or len(truth) != len(predicted) or not len(truth):
-        raise InvalidInputError(
-            f"{metric.name} needs as many predictions as true outcomes and at least one, got "
-            f"{truth.shape} and {predicted.shape}."
-        )
-    if not np.isfinite(predicted.astype(np.float64)).all():
-        bad = int(np.sum(~np.isfinite(predicted.astype(np.float64))))
-        raise InvalidInputError(
-            f"{metric.name} cannot be measured: {bad} predictions are missing or infinite."
-        )
-    return truth, predicted.astype(np.float64)
+def _pairs_in_order(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Return for each row how many rows of the other kind it is in right order with, ties half."""
+    high, low = np.sort(score[positive]), np.sort(score[~positive])
+    below = np.searchsorted(low, score, "left") + np.searchsorted(low, score, "right")
+    above = np.searchsorted(high, score, "left") + np.searchsorted(high, score, "right")
+    return np.where(positive, below / 2, len(high) - above / 2)
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray, empty: float = np.nan) -> np.ndarray:
@@ -325,22 +269,63 @@ def _log_losses(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return -np.log(np.clip(of_truth, _PROBABILITY_FLOOR, 1.0))[:, None]
 
 
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("mae", False, False, _REGRESSION, _absolute_errors, _mean),
-        Metric("rmse", False, False, _REGRESSION, _squared_errors, _root_mean),
-        Metric("r2", True, False, _REGRESSION, _errors_and_spread, _explained),
-        # Absolute error as a share of the outcomes' size. The mean percentage error (MAPE) is not
-        # offered: one outcome near zero makes it explode.
-        Metric("wape", False, False, _REGRESSION, _errors_and_size, _share_of_total),
-        Metric("accuracy", True, False, _CLASSIFIERS, _hits, _mean),
-        Metric("balanced_accuracy", True, False, _CLASSIFIERS, _confusion, _mean_recall),
-        Metric("f1", True, False, _BINARY, _binary_confusion, _mean_f1),
-        Metric("f1_macro", True, False, _CLASSIFIERS, _confusion, _mean_f1),
-        Metric("roc_auc", True, True, _BINARY),
-        Metric("log_loss", False, True, _CLASSIFIERS, _log_losses, _mean),
-        Metric("brier", False, True, _BINARY, _squared_errors, _mean),
-    )
-}
-"""Every metric by name; `get_metric` finds one and explains when there is none."""
+def _gaps_by_bin(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return score minus outcome in the score's bin, shape (rows, bins); of the top class."""
+    if predicted.ndim == 1:
+        score, came_true = predicted, truth == 1
+    else:
+        score, came_true = predicted.max(axis=1), predicted.argmax(axis=1) == truth
+    bins = np.clip((score * _CALIBRATION_BINS).astype(np.int64), 0, _CALIBRATION_BINS - 1)
+    gaps = np.zeros((len(truth), _CALIBRATION_BINS))
+    gaps[np.arange(len(truth)), bins] = score - came_true
+    return gaps
+
+
+def _mean_gap(sums: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return np.abs(sums).sum(axis=1) / rows
+
+
+def _sums(
+    name: str,
+    tasks: frozenset[MLTask],
+    rows: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    finish: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    *,
+    higher_is_better: bool = False,
+    needs_score: bool = False,
+    least: float = 0.0,
+    most: float = math.inf,
+) -> Metric:
+    return Metric(name, higher_is_better, needs_score, tasks, RowSums(rows, finish), least, most)
+
+
+_METRICS = (
+    _sums("mae", _REGRESSION, _absolute_errors, _mean),
+    _sums("rmse", _REGRESSION, _squared_errors, _root_mean),
+    _sums(
+        "r2",
+        _REGRESSION,
+        _errors_and_spread,
+        _explained,
+        higher_is_better=True,
+        least=-math.inf,
+        most=1.0,
+    ),
+    # Absolute error as a share of the outcomes' size. The mean percentage error (MAPE) is not
+    # offered: one outcome near zero makes it explode.
+    _sums("wape", _REGRESSION, _errors_and_size, _share_of_total),
+    _sums("accuracy", _CLASSIFIERS, _hits, _mean, higher_is_better=True, most=1.0),
+    _sums(
+        "balanced_accuracy", _CLASSIFIERS, _confusion, _mean_recall, higher_is_better=True, most=1.0
+    ),
+    _sums("f1", _BINARY, _binary_confusion, _mean_f1, higher_is_better=True, most=1.0),
+    _sums("f1_macro", _CLASSIFIERS, _confusion, _mean_f1, higher_is_better=True, most=1.0),
+    Metric("roc_auc", True, True, _BINARY, RankArea(), 0.0, 1.0),
+    _sums("log_loss", _CLASSIFIERS, _log_losses, _mean, needs_score=True),
+    _sums("brier", _BINARY, _squared_errors, _mean, needs_score=True, most=1.0),
+    # By how much scores and what came true differ on average, in 15 bins of the score: the
+    # expected calibration error (Naeini, Cooper and Hauskrecht 2015; Guo et al. 2017).
+    _sums("calibration_error", _CLASSIFIERS, _gaps_by_bin, _mean_gap, needs_score=True, most=1.0),
+)
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
+"""Every metric by name."""

@@ -8,7 +8,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from modelyard.domain.metrics import Interval, Metric, metric_interval
+from modelyard.domain.intervals import metric_interval
+from modelyard.domain.metrics import Interval, Metric
 from modelyard.domain.values import Value
 from modelyard.errors import InvalidInputError
 
@@ -61,7 +62,6 @@ def judge_performance(
     rows: int,
     promised: Interval,
     policy: PerformancePolicy,
-    seed: int = 0,
 ) -> PerformanceVerdict:
     """Judge the matured labels of one window by what the gate promised for the release.
 
@@ -102,9 +102,7 @@ def judge_performance(
             f"{coverage:.0%} of the rows have a label, {policy.min_coverage:.0%} are needed",
         )
     try:
-        realized = metric_interval(
-            metric, truth, predicted, confidence=policy.confidence, seed=seed
-        )
+        realized = metric_interval(metric, truth, predicted, confidence=policy.confidence)
     except InvalidInputError as undefined:
         return verdict(too_few, None, str(undefined))
     good_end = realized.high if metric.higher_is_better else realized.low

@@ -27,6 +27,32 @@ def kolmogorov_tail(distance: float, n: int, m: int) -> float:
     return float(np.clip(series, 0.0, 1.0))
 
 
+def student_quantile(probability: float, degrees: int) -> float:
+    """Return where Student's t distribution reaches `probability`, for 0.5 or more.
+
+    By bisection on the distribution function, which for an even number of degrees of freedom is a
+    short sum (Abramowitz and Stegun 1964, 26.7.4). Raises ValueError for an odd number.
+    """
+    if degrees < 2 or degrees % 2:
+        raise ValueError(f"needs an even number of degrees of freedom, got {degrees}")
+
+    def reached(t: float) -> float:
+        cosine_square = degrees / (degrees + t * t)
+        term = total = 1.0
+        for k in range(1, degrees // 2):
+            term *= cosine_square * (2 * k - 1) / (2 * k)
+            total += term
+        return 0.5 + 0.5 * t / math.sqrt(degrees + t * t) * total
+
+    low, high = 0.0, 1.0
+    while reached(high) < probability:
+        low, high = high, 2.0 * high
+    while high - low > 1e-12 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if reached(middle) < probability else (low, middle)
+    return high
+
+
 def chi_square_tail(statistic: float, degrees: int) -> float:
     """Return P(X >= statistic) of a chi-square variable with `degrees` degrees of freedom.
 

@@ -9,9 +9,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from modelyard.adapters.data.hashes import row_hashes
 from modelyard.adapters.data.sources import labelled, read_rows
-from modelyard.config import ModelConfig
-from modelyard.domain.holdout import split_newest
+from modelyard.config import Data, ModelConfig
+from modelyard.domain.holdout import split_by_hash, split_newest
 from modelyard.errors import DataError
 
 Part = Literal["training", "holdout"]
@@ -32,7 +33,8 @@ class Selection(NamedTuple):
 def select_rows(
     config: ModelConfig, root: Path, as_of: datetime | None, *, newest: datetime | None = None
 ) -> Selection:
-    """Read a source and split its rows by the config's holdout and training window.
+    """Read a source and split its rows by the config's holdout and training window: by time, or,
+    where the rows have none, by a hash of what each is known by.
 
     Only rows that could have been trained on at the moment `as_of` are taken, and none with an
     event time after `newest`. Raises DataError, also where no row is left to train on.
@@ -41,15 +43,15 @@ def select_rows(
     rows = labelled(rows, config.data.target)
     if newest is not None and config.data.time is not None:
         rows = rows[rows[config.data.time] <= pd.Timestamp(newest)].reset_index(drop=True)
-    times = None
-    if config.data.time is not None:
+    policy = config.evaluation.holdout
+    if config.data.time is None:
+        keys = row_keys(rows, config.data, config.evaluation.group)
+        training, holdout = split_by_hash(keys, policy.share or 0.0)
+    else:
         stamps = pd.DatetimeIndex(rows[config.data.time])
         times = stamps.tz_convert(None).to_numpy() if stamps.tz else stamps.to_numpy()
-    policy = config.evaluation.holdout
-    window = None if isinstance(config.training.window, str) else config.training.window
-    training, holdout = split_newest(
-        times, len(rows), share=policy.share, span=policy.span, window=window
-    )
+        window = None if isinstance(config.training.window, str) else config.training.window
+        training, holdout = split_newest(times, share=policy.share, span=policy.span, window=window)
     if not training.any():
         raise DataError(
             f"{config.data.source.written}: the holdout `{policy}` takes all {len(rows):,} rows "
@@ -57,3 +59,9 @@ def select_rows(
             "longer."
         )
     return Selection(rows, training, holdout)
+
+
+def row_keys(rows: pd.DataFrame, data: Data, group: str | None = None) -> np.ndarray:
+    """Return a 64-bit hash of what a row is known by: its group, its id, or all that it holds."""
+    known_by = group or data.id
+    return row_hashes(rows if known_by is None else rows[[known_by]])

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from modelyard.adapters.data.hashes import row_hashes
+from modelyard.adapters.data.selection import row_keys
 from modelyard.adapters.data.snapshots import load_snapshot
 from modelyard.adapters.learning.outcomes import Outcomes, as_labels, as_outcomes, as_truth
 from modelyard.adapters.learning.pipelines import fit_baseline
 from modelyard.adapters.workspace import Workspace
-from modelyard.domain.gate import SliceMetric
-from modelyard.domain.metrics import (
-    Interval,
-    Metric,
-    get_metric,
-    metric_interval,
-    metrics_for,
-    paired_difference,
-)
+from modelyard.config import ModelConfig
 from modelyard.domain.releases import Candidate, Delivery, Release
 from modelyard.domain.values import Contract
 from modelyard.errors import InvalidInputError, RequestError
+from modelyard.project import Project
 from modelyard.serving.bundle import load_bundle
 from modelyard.serving.model_file import ModelFile, load_model
 from modelyard.serving.predictor import Predictor, prepare_features
 
-MIN_SLICE_ROWS = 30
-"""A slice with fewer holdout rows says nothing."""
+_TIMED_CALLS = 15
 
 
 @dataclass(frozen=True)
@@ -39,24 +31,38 @@ class Judged:
 
     name: str
     outcomes: Outcomes
-    metrics: dict[str, Interval]
 
 
 @dataclass(frozen=True)
 class Comparison:
     """What the gate decides on: models over the same rows, in event-time order."""
 
+    contract: Contract
     rows: pd.DataFrame
     """The holdout rows, shape (n, columns)."""
     truth: np.ndarray
     times: np.ndarray | None
-    seen: int
-    """Rows left out, because a model was trained on them."""
     challenger: Judged
     champion: Judged | None
     champion_note: str
     """Why there is no champion to compare with, where there is none."""
     baseline: Judged
+    """The naive model."""
+    seen: int = 0
+    """Rows left out, because the champion was trained on them."""
+    shared: dict[str, int] = field(default_factory=dict)
+    """Rows that are training rows all the same, by the model that learnt them."""
+    rows_are_new: bool = True
+    recipe_is_new: bool = True
+    """Whether the challenger was trained otherwise than the champion."""
+    latency_ms: float | None = None
+    """Median time of predicting one row, where there is a budget for it."""
+    model_bytes: int = 0
+
+    @property
+    def rival(self) -> Judged:
+        """What the challenger has to beat."""
+        return self.champion or self.baseline
 
 
 def compare(
@@ -64,7 +70,7 @@ def compare(
     delivery: Delivery,
     candidate: Candidate,
     champion: Release | None,
-    confidence: float,
+    config: ModelConfig,
 ) -> Comparison:
     """Predict the holdout rows that no model has seen with the challenger, champion and baseline.
 
@@ -74,162 +80,118 @@ def compare(
     contract = delivery.contract
     rows = load_snapshot(delivery.holdout, project)
     training = load_snapshot(delivery.training, project)
-    unseen = _unseen(workspace, rows, delivery, champion)
+    learnt = None if champion is None else _learnt_keys(champion, project, config, rows)
+    unseen = _unseen(rows, champion, learnt, config)
     rows, seen = rows[unseen].reset_index(drop=True), int((~unseen).sum())
     if rows.empty:
         raise InvalidInputError(
             f"The champion was trained on all {seen:,} holdout rows: wait for newer rows."
         )
+    keys = row_keys(rows, config.data, config.evaluation.group)
+    own = row_keys(training, config.data, config.evaluation.group)
+    shared = {"the challenger": _shared(keys, own)}
+    if champion is not None and learnt is not None:
+        shared[f"champion {champion.version}"] = _shared(keys, learnt)
     truth = as_truth(rows[contract.target], contract)
-
-    model = load_model(
-        ModelFile.model_validate(candidate.model_file), project.home / candidate.folder
-    )
-    challenger = _judge("challenger", Predictor(model, contract), rows, truth, confidence)
+    file = ModelFile.model_validate(candidate.model_file)
+    folder = project.home / candidate.folder
+    predictor = Predictor(load_model(file, folder), contract)
     naive = fit_baseline(
         contract.task,
         prepare_features(training, contract),
         as_labels(training[contract.target], contract),
+        config.evaluation.primary_metric,
     )
-    former, note = None, "no champion yet"
+    former, note = None, ""
     if champion is not None:
-        former, note = _judge_champion(workspace, champion, rows, truth, contract, confidence)
+        former, note = _judge_champion(project, champion, rows, contract)
+    timed = config.evaluation.max_latency_ms is not None
     return Comparison(
+        contract=contract,
         rows=rows,
         truth=truth,
         times=None if contract.time is None else rows[contract.time].to_numpy(),
-        seen=seen,
-        challenger=challenger,
+        challenger=_judge("the challenger", predictor, rows),
         champion=former,
         champion_note=note,
-        baseline=_judge("naive model", Predictor(naive, contract), rows, truth, confidence),
+        baseline=_judge("the naive model", Predictor(naive, contract), rows),
+        seen=seen,
+        shared=shared,
+        rows_are_new=champion is None
+        or delivery.training.fingerprint != champion.delivery.training.fingerprint,
+        recipe_is_new=champion is None or candidate.recipe != champion.candidate.recipe,
+        latency_ms=_latency_ms(predictor, rows.head(1)) if timed else None,
+        model_bytes=(folder / file.path).stat().st_size,
     )
 
 
+def _learnt_keys(
+    champion: Release, project: Project, config: ModelConfig, like: pd.DataFrame
+) -> np.ndarray | None:
+    """Return the keys of the rows that the champion was trained on; None where they were not kept.
+
+    Of the columns that `like` has: a source may have got new ones.
+    """
+    trained = champion.delivery.training
+    if trained.path is None and config.data.time is not None:
+        return None  # by reference: too many to read again, and their span tells them apart
+    old = load_snapshot(trained, project)
+    known_by = config.evaluation.group or config.data.id
+    if known_by is not None and known_by not in old.columns:
+        return None
+    shared = [name for name in like.columns if name in old.columns]
+    return row_keys(old[shared], config.data, config.evaluation.group)
+
+
 def _unseen(
-    workspace: Workspace, rows: pd.DataFrame, delivery: Delivery, champion: Release | None
+    rows: pd.DataFrame, champion: Release | None, learnt: np.ndarray | None, config: ModelConfig
 ) -> np.ndarray:
     """Return which holdout rows the champion was not trained on; the challenger's split is strict.
 
-    By time where both spans are known, otherwise by the rows themselves.
+    By time where both spans are known, otherwise by what each row is known by.
     """
     if champion is None:
         return np.ones(len(rows), dtype=bool)
-    trained = champion.delivery.training
-    if delivery.contract.time and trained.span.end is not None:
-        return (rows[delivery.contract.time] > pd.Timestamp(trained.span.end)).to_numpy()
-    old = load_snapshot(trained, workspace.project)
-    shared = [name for name in rows.columns if name in old.columns]
-    return ~np.isin(row_hashes(rows[shared]), row_hashes(old[shared]))
+    end = champion.delivery.training.span.end
+    if config.data.time is not None and end is not None:
+        return (rows[config.data.time] > pd.Timestamp(end)).to_numpy()
+    if learnt is None:
+        return np.ones(len(rows), dtype=bool)
+    return ~np.isin(row_keys(rows, config.data, config.evaluation.group), learnt)
+
+
+def _shared(keys: np.ndarray, learnt: np.ndarray) -> int:
+    return int(np.isin(keys, learnt).sum())
 
 
 def _judge_champion(
-    workspace: Workspace,
-    champion: Release,
-    rows: pd.DataFrame,
-    truth: np.ndarray,
-    contract: Contract,
-    confidence: float,
+    project: Project, champion: Release, rows: pd.DataFrame, contract: Contract
 ) -> tuple[Judged | None, str]:
     before = champion.delivery.contract
-    if (before.task, before.target, before.classes) != (
+    same = (before.task, before.target, before.classes, before.positive) == (
         contract.task,
         contract.target,
         contract.classes,
-    ):
-        return None, f"champion {champion.version} predicts another outcome"
-    predictor = load_bundle(
-        workspace.project.home / champion.build.bundle, champion.build.digest
-    ).predictor
+        contract.positive,
+    )
     name = f"champion {champion.version}"
+    if not same:
+        return None, f"{name} predicts another outcome"
+    bundle = load_bundle(project.home / champion.build.bundle, champion.build.digest)
     try:
-        return _judge(name, predictor, rows, truth, confidence), ""
+        return _judge(name, bundle.predictor, rows), ""
     except RequestError as err:
         return None, f"{name} cannot read these rows: {err}"
 
 
-def _judge(
-    name: str, predictor: Predictor, rows: pd.DataFrame, truth: np.ndarray, confidence: float
-) -> Judged:
-    outcomes = as_outcomes(predictor.predict_frame(rows), predictor.contract)
-    return Judged(name, outcomes, measure(outcomes, truth, predictor.contract, confidence))
+def _judge(name: str, predictor: Predictor, rows: pd.DataFrame) -> Judged:
+    return Judged(name, as_outcomes(predictor.predict_frame(rows), predictor.contract))
 
 
-def measure(
-    outcomes: Outcomes, truth: np.ndarray, contract: Contract, confidence: float
-) -> dict[str, Interval]:
-    """Return every metric of the task with its interval; those undefined on these rows are left
-    out."""
-    measured = {}
-    for metric in metrics_for(contract.task):
-        if metric.needs_score and outcomes.scores is None:
-            continue
-        try:
-            measured[metric.name] = metric_interval(
-                metric, truth, outcomes.for_metric(metric), confidence=confidence
-            )
-        except InvalidInputError:  # one class only, or a constant outcome
-            continue
-    return measured
-
-
-def measure_gain(
-    comparison: Comparison, rival: Judged, metric: Metric, confidence: float
-) -> Interval:
-    """Return by how much the challenger is better than another model on the same rows.
-
-    Raises InvalidInputError where the metric is not defined on them.
-    """
-    return paired_difference(
-        metric,
-        comparison.truth,
-        comparison.challenger.outcomes.for_metric(metric),
-        rival.outcomes.for_metric(metric),
-        confidence=confidence,
-    )
-
-
-def measure_gains(comparison: Comparison, confidence: float) -> dict[str, Interval]:
-    """Return the challenger's gain over the champion in every metric that both have."""
-    champion = comparison.champion
-    if champion is None:
-        return {}
-    gains = {}
-    for name in comparison.challenger.metrics:
-        if name not in champion.metrics:
-            continue
-        gain = measure_gain(comparison, champion, get_metric(name), confidence)
-        if np.isfinite([gain.value, gain.low, gain.high]).all():
-            gains[name] = gain
-    return gains
-
-
-def measure_slices(
-    comparison: Comparison, metric: Metric, columns: Sequence[str]
-) -> tuple[SliceMetric, ...]:
-    """Return the metric of challenger and champion on each large enough level of each column."""
-    return tuple(
-        found
-        for column in columns
-        for level, rows in comparison.rows.groupby(column, sort=False, dropna=False).indices.items()
-        if len(rows) >= MIN_SLICE_ROWS
-        and (found := _slice(comparison, metric, column, str(level), np.asarray(rows)))
-    )
-
-
-def _slice(
-    comparison: Comparison, metric: Metric, column: str, level: str, rows: np.ndarray
-) -> SliceMetric | None:
-    def on_rows(judged: Judged) -> float:
-        return metric(comparison.truth[rows], judged.outcomes.for_metric(metric)[rows])
-
-    try:
-        challenger = on_rows(comparison.challenger)
-        champion = None if comparison.champion is None else on_rows(comparison.champion)
-    except InvalidInputError:  # predictions that are no numbers
-        return None
-    if not np.isfinite([challenger, challenger if champion is None else champion]).all():
-        return None  # one class only
-    return SliceMetric(
-        column=column, level=level, rows=len(rows), challenger=challenger, champion=champion
-    )
+def _latency_ms(predictor: Predictor, row: pd.DataFrame) -> float:
+    taken = []
+    for _ in range(_TIMED_CALLS):
+        started = time.perf_counter()
+        predictor.predict_frame(row)
+        taken.append(time.perf_counter() - started)
+    return float(np.median(taken) * 1_000)

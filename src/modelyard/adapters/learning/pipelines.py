@@ -33,8 +33,8 @@ def build_pipeline(training: Training, contract: Contract) -> BaseEstimator:
     whole pipeline of its own. Raises ConfigError for what cannot be imported or constructed.
     """
     if training.pipeline:
-        return _call(_locate(training.pipeline), training, contract)
-    estimator = _construct(_locate(str(training.estimator)), training)
+        return _call(locate(training.pipeline), training, contract)
+    estimator = _construct(locate(str(training.estimator)), training)
     numeric = contract.names(ColumnKind.NUMERIC)
     categorical = contract.names(ColumnKind.CATEGORICAL)
     encoder = OneHotEncoder(
@@ -58,12 +58,18 @@ def fit_pipeline(
     return fitted.fit(features, target)
 
 
-def fit_baseline(task: MLTask, features: pd.DataFrame, target: np.ndarray) -> BaseEstimator:
-    """Fit the naive model that any release must beat: the median, or the class shares."""
+def fit_baseline(
+    task: MLTask, features: pd.DataFrame, target: np.ndarray, metric: str
+) -> BaseEstimator:
+    """Fit the naive model that any release must beat: class shares, or what is best of one number.
+
+    Of all constants the mean has the least squared error, and the median the least absolute one.
+    """
+    squared = metric in ("rmse", "r2", "explained_variance") or "squared" in metric
     naive = (
         DummyClassifier(strategy="prior")
         if task.is_classification
-        else DummyRegressor(strategy="median")
+        else DummyRegressor(strategy="mean" if squared else "median")
     )
     return naive.fit(features, target)
 
@@ -78,7 +84,7 @@ def describe_recipe(training: Training, contract: Contract) -> dict[str, Any]:
         "features": ", ".join(contract.names()),
     }
     if training.pipeline:
-        function = _locate(training.pipeline)
+        function = locate(training.pipeline)
         source = inspect.getsource(inspect.getmodule(function) or function)
         recipe["code"] = hashlib.sha256(source.encode()).hexdigest()[:16]
     return recipe
@@ -102,7 +108,7 @@ def _numeric_step(estimator: BaseEstimator) -> Any:
     return make_pipeline(imputer, StandardScaler())
 
 
-def _locate(name: str) -> Any:
+def locate(name: str) -> Any:
     module_name, _, attribute = name.replace(":", ".").rpartition(".")
     try:
         return getattr(importlib.import_module(module_name), attribute)

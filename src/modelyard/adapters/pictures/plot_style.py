@@ -6,6 +6,7 @@ draw would share it.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,6 +82,18 @@ def positions(times: np.ndarray | None, rows: int) -> tuple[np.ndarray, str]:
     if times is None:
         return np.arange(rows), "row, oldest first"
     return naive_utc(times), "event time (UTC)"
+
+
+def stretches(rows: int) -> list[np.ndarray]:
+    """Split rows in time order into up to 30 stretches with at least 25 rows each."""
+    return np.array_split(np.arange(rows), max(1, min(30, rows // 25)))
+
+
+def as_png(figure: Figure) -> bytes:
+    """Return a figure as PNG, in the size in which MLflow and Prefect both show it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=90, bbox_inches="tight")
+    return buffer.getvalue()
 
 
 def naive_utc(times: np.ndarray | Sequence[Any]) -> np.ndarray:

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from modelyard.adapters.learning.fitting import read_predictions
-from modelyard.adapters.learning.judging import measure
+from modelyard.adapters.learning.measuring import measure
 from modelyard.adapters.learning.outcomes import as_outcomes, as_truth
-from modelyard.domain.metrics import get_metric
+from modelyard.domain.metrics import METRICS, metrics_for
 from modelyard.domain.reproduction import Agreement, MetricPair, compare_predictions
 from modelyard.domain.values import Contract
 from modelyard.errors import InvalidInputError
@@ -76,13 +76,13 @@ def _metrics(
     try:
         truth = as_truth(holdout[contract.target], contract)
         recorded, reproduced = as_outcomes(before, contract), as_outcomes(after, contract)
-        intervals = measure(recorded, truth, contract, confidence)
+        intervals = measure(recorded, truth, metrics_for(contract.task), confidence)
     except InvalidInputError:  # rows that were altered may hold no label that the contract knows
         return {}
     return {
         name: MetricPair(
             recorded=interval,
-            reproduced=get_metric(name)(truth, reproduced.for_metric(get_metric(name))),
+            reproduced=METRICS[name](truth, reproduced.for_metric(METRICS[name])),
         )
         for name, interval in intervals.items()
     }

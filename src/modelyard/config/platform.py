@@ -1,0 +1,91 @@
+"""What may a user write into configs/platform.yaml?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from modelyard.config.file import load_file
+from modelyard.config.schema import AlertUrls, Section
+from modelyard.config.values import Cron, EnvStr, Size
+
+
+class TrackingConfig(Section):
+    """MLflow."""
+
+    uri: EnvStr | None = None
+    """URL of an MLflow server; null: SQLite in home."""
+
+
+class LedgerConfig(Section):
+    """The state database."""
+
+    url: EnvStr | None = None
+    """SQLAlchemy URL; null: SQLite in home."""
+
+
+class OrchestrationConfig(Section):
+    """Prefect."""
+
+    api_url: EnvStr | None = None
+    """API URL of a Prefect server; null: the one that `modelyard up` starts."""
+    work_pool: str = "modelyard"
+    """Work pool that the deployments run in."""
+
+
+class PortsConfig(Section):
+    """Where the local servers listen; the next free port is taken when one is in use."""
+
+    prefect: Annotated[int, Field(ge=1024, le=65535)] = 4200
+    mlflow: Annotated[int, Field(ge=1024, le=65535)] = 5000
+
+
+class GatewayConfig(Section):
+    """Where services listen."""
+
+    host: str = "127.0.0.1"
+
+
+class ReconciliationConfig(Section):
+    """How often what the ledger says is made true where it is not."""
+
+    schedule: Cron | None = "17 * * * *"
+    """Cron, UTC; null: only when a delivery or a person asks for it."""
+
+
+class DockerConfig(Section):
+    """Images that the Docker target starts from."""
+
+    base_image: str = "python:3.11-slim"
+    gateway_image: str = "haproxy:lts"
+
+
+class SnapshotsConfig(Section):
+    """Copies of the rows that releases were trained and judged on."""
+
+    max_size: Size = 2 * 1024**3
+    """Rows whose Parquet file would be larger are not copied: a release then refers to them."""
+
+
+class PlatformConfig(Section):
+    """Where the parts of the platform are."""
+
+    home: str = ".modelyard"
+    """Folder of everything that ModelYard writes, relative to the project."""
+    tracking: TrackingConfig = TrackingConfig()
+    ledger: LedgerConfig = LedgerConfig()
+    orchestration: OrchestrationConfig = OrchestrationConfig()
+    ports: PortsConfig = PortsConfig()
+    gateway: GatewayConfig = GatewayConfig()
+    docker: DockerConfig = DockerConfig()
+    reconciliation: ReconciliationConfig = ReconciliationConfig()
+    snapshots: SnapshotsConfig = SnapshotsConfig()
+    alerts: AlertUrls = ()
+    """Apprise URLs for every model; a model's own are added to them."""
+
+
+def load_platform_config(path: Path) -> PlatformConfig:
+    """Read the platform's config. Raises ConfigError naming every problem with its line."""
+    return load_file(path, PlatformConfig)
