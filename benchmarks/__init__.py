@@ -1,0 +1,1 @@
+"""Which claims of ModelYard hold, measured side by side with its peers?"""

@@ -1,0 +1,67 @@
+"""How does every benchmark take its options, and say what holds?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+console = Console(width=None if sys.stdout.isatty() else 140)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A measured figure, and what it must be."""
+
+    name: str
+    value: float
+    limit: str
+    holds: bool
+
+
+def claim(name: str, value: float, relation: Literal["<=", ">="], limit: float) -> Claim:
+    """Return whether a figure keeps its limit; NaN keeps none."""
+    holds = value <= limit if relation == "<=" else value >= limit
+    return Claim(name, value, f"{relation} {limit:.4g}", bool(holds))
+
+
+def data_folder(name: str) -> Path:
+    """Return the folder of a data set below $MODELYARD_DATA. Raises SystemExit where it is not."""
+    folder = Path(os.environ.get("MODELYARD_DATA", "data")) / name
+    if not folder.is_dir():
+        sys.exit(f"There is no data set {folder}: set MODELYARD_DATA to the folder that holds it.")
+    return folder
+
+
+def show(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print one table of a benchmark."""
+    table = Table(*head, title=title)
+    for row in rows:
+        table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
+    console.print(table)
+
+
+def main(description: str, measure: Callable[[bool], Sequence[Claim]]) -> None:
+    """Run a benchmark from the command line: `--quick`, `--json FILE`; exit 0 if all holds."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="a small run that takes a minute")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the claims there")
+    options = parser.parse_args()
+    claims = measure(options.quick)
+    show(
+        "Claims",
+        ("", "claim", "measured", "limit"),
+        [("✓" if c.holds else "✗", c.name, c.value, c.limit) for c in claims],
+    )
+    if options.json:
+        text = json.dumps({"claims": [asdict(c) for c in claims]}, indent=2)
+        options.json.write_text(text + "\n")
+    sys.exit(0 if all(c.holds for c in claims) else 1)
