@@ -11,6 +11,7 @@ import pandas as pd
 
 from modelyard.adapters.data.hashes import row_hashes
 from modelyard.adapters.data.sources import labelled, read_rows
+from modelyard.adapters.data.times import as_datetime64
 from modelyard.config import Data, ModelConfig
 from modelyard.domain.holdout import split_by_hash, split_newest
 from modelyard.errors import DataError
@@ -48,8 +49,7 @@ def select_rows(
         keys = row_keys(rows, config.data, config.evaluation.group)
         training, holdout = split_by_hash(keys, policy.share or 0.0)
     else:
-        stamps = pd.DatetimeIndex(rows[config.data.time])
-        times = stamps.tz_convert(None).to_numpy() if stamps.tz else stamps.to_numpy()
+        times = as_datetime64(rows[config.data.time])
         window = None if isinstance(config.training.window, str) else config.training.window
         training, holdout = split_newest(times, share=policy.share, span=policy.span, window=window)
     if not training.any():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import date, datetime
 
+import numpy as np
 import pandas as pd
 
 from modelyard.errors import DataError
@@ -42,6 +43,12 @@ def parse_times(values: pd.Series, time_format: str | None = None) -> pd.Series:
     return times.fillna(
         pd.to_datetime(texts.mask(naive), utc=True, format="ISO8601", errors="coerce")
     )
+
+
+def as_datetime64(times: pd.Series) -> np.ndarray:
+    """Return times as numpy's datetime64 in UTC; those without a zone are UTC."""
+    stamps = pd.DatetimeIndex(times)
+    return (stamps.tz_convert(None) if stamps.tz else stamps).to_numpy()
 
 
 def check_time_format(time_format: str) -> None:

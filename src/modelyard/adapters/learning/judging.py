@@ -10,6 +10,7 @@ import pandas as pd
 
 from modelyard.adapters.data.selection import row_keys
 from modelyard.adapters.data.snapshots import load_snapshot
+from modelyard.adapters.data.times import as_datetime64
 from modelyard.adapters.learning.outcomes import Outcomes, as_labels, as_outcomes, as_truth
 from modelyard.adapters.learning.pipelines import fit_baseline
 from modelyard.adapters.workspace import Workspace
@@ -96,9 +97,9 @@ def compare(
     file = ModelFile.model_validate(candidate.model_file)
     folder = project.home / candidate.folder
     predictor = Predictor(load_model(file, folder), contract)
+    features = prepare_features(rows, contract)
     naive = fit_baseline(
         contract.task,
-        prepare_features(training, contract),
         as_labels(training[contract.target], contract),
         config.evaluation.primary_metric,
     )
@@ -110,11 +111,11 @@ def compare(
         contract=contract,
         rows=rows,
         truth=truth,
-        times=None if contract.time is None else rows[contract.time].to_numpy(),
-        challenger=_judge("the challenger", predictor, rows),
+        times=None if contract.time is None else as_datetime64(rows[contract.time]),
+        challenger=_judge("the challenger", predictor, features),
         champion=former,
         champion_note=note,
-        baseline=_judge("the naive model", Predictor(naive, contract), rows),
+        baseline=_judge("the naive model", Predictor(naive, contract), features),
         seen=seen,
         shared=shared,
         rows_are_new=champion is None
@@ -179,13 +180,15 @@ def _judge_champion(
         return None, f"{name} predicts another outcome"
     bundle = load_bundle(project.home / champion.build.bundle, champion.build.digest)
     try:
-        return _judge(name, bundle.predictor, rows), ""
+        predictor = bundle.predictor
+        features = prepare_features(rows, predictor.contract)
+        return _judge(name, predictor, features), ""
     except RequestError as err:
         return None, f"{name} cannot read these rows: {err}"
 
 
-def _judge(name: str, predictor: Predictor, rows: pd.DataFrame) -> Judged:
-    return Judged(name, as_outcomes(predictor.predict_frame(rows), predictor.contract))
+def _judge(name: str, predictor: Predictor, features: pd.DataFrame) -> Judged:
+    return Judged(name, as_outcomes(predictor.predict(features), predictor.contract))
 
 
 def _latency_ms(predictor: Predictor, row: pd.DataFrame) -> float:
