@@ -1,4 +1,4 @@
-"""Train, evaluate, register, build, roll out."""
+"""Check the rows, train, evaluate, register, build, roll out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from modelyard.adapters.prefect.holding import hold_model
 from modelyard.domain.deliveries import DeliveryOutcome
 from modelyard.domain.values import Moment
 from modelyard.domain.versioning import Bump
+from tasks.checks import check_rows
 from tasks.data import open_delivery
 from tasks.evaluation import gate_candidate
 from tasks.images import build_release, prepare_runtime
@@ -24,7 +25,9 @@ def deliver_model(
     dry_run: bool = False,
     bump: Bump | None = None,
 ) -> DeliveryOutcome:
-    """Bring a model's newest rows into production, if the gate finds them better.
+    """Bring a model's newest rows into production, if the gate finds what they teach better.
+
+    Rows that are not sound end it before anything is trained.
 
     A delivery that was interrupted goes on from its last recorded step; while another one of the
     model is under way, this one waits for it.
@@ -39,13 +42,16 @@ def deliver_model(
     with hold_model(model):
         reconcile_registry(model)
         delivery = open_delivery(model, reason, as_of, bump)
+        checked = check_rows(delivery, dry_run)
+        if checked.blocks:
+            return DeliveryOutcome.blocked(delivery, checked)
         prepare_runtime.submit(delivery, dry_run)  # side by side with the training
         candidate = train_candidate(delivery)
         gated = gate_candidate(delivery, candidate, dry_run)
         if dry_run or not gated.promotes:
-            return DeliveryOutcome.kept(delivery, gated)
+            return DeliveryOutcome.kept(delivery, gated, checked)
         registration = register_release(delivery, candidate, gated)
         build = build_release(delivery, candidate, registration)
         service = roll_out(delivery, registration, build)
         promote_release(delivery, registration, build, gated, service)
-        return DeliveryOutcome.released(delivery, gated, registration, service)
+        return DeliveryOutcome.released(delivery, gated, registration, service, checked)

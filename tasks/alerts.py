@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime
 
-from modelyard.adapters.notifications import send_alert
+from modelyard.adapters.notifications import tell_people
 from modelyard.adapters.prefect.events import emit_event
 from modelyard.adapters.prefect.steps import step
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.monitoring import IncidentCause, WindowRecord
 from modelyard.domain.windows import event_id
 from modelyard.ledger import Incident
-
-_log = logging.getLogger(__name__)
 
 
 @step("Alert")
@@ -35,7 +32,7 @@ def raise_alarms(model: str, record: WindowRecord) -> WindowRecord:
         _emit(cause.event, model, record)
     for cause in record.settled:
         if any(i.cause == cause and _is_over(i, end) for i in incidents):
-            _tell(workspace, model, f"{model}: {cause} is right again", _when(record))
+            tell_people(workspace.project, model, f"{model}: {cause} is right again", _when(record))
             _emit("modelyard.recovered", model, record)
             workspace.ledger.resolve_incident(model, cause, end)
     return record.model_copy(update={"told": True})
@@ -54,7 +51,7 @@ def _is_over(incident: Incident, end: datetime) -> bool:
 
 def _notify(workspace: Workspace, model: str, cause: IncidentCause, record: WindowRecord) -> None:
     lines = [_when(record), *record.reasons(cause), "", _advice(model, cause)]
-    _tell(workspace, model, f"{model}: {cause}", "\n".join(lines))
+    tell_people(workspace.project, model, f"{model}: {cause}", "\n".join(lines))
 
 
 def _advice(model: str, cause: IncidentCause) -> str:
@@ -74,13 +71,6 @@ def _when(record: WindowRecord) -> str:
         f"Window {window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M} UTC, release "
         f"{record.release}, {record.rows:,} rows."
     )
-
-
-def _tell(workspace: Workspace, model: str, title: str, body: str) -> None:
-    config = workspace.project.model(model)
-    for sent in send_alert((*workspace.project.platform.alerts, *config.alerts), title, body):
-        if not sent.delivered:  # the incident stays open, where everybody can see it
-            _log.warning("The alert %r did not reach %s: %s", title, sent.place, sent.problem)
 
 
 def _emit(event: str, model: str, record: WindowRecord) -> None:

@@ -7,6 +7,8 @@ import json
 import uuid
 from datetime import datetime
 
+from modelyard.adapters.checking import check_range_names
+from modelyard.adapters.data.cells import INFINITE
 from modelyard.adapters.data.frames import infer_contract
 from modelyard.adapters.data.selection import select_rows
 from modelyard.adapters.data.snapshots import store_snapshot
@@ -82,6 +84,7 @@ def _read(
     project = workspace.project
     selection = select_rows(config, project.root, as_of)
     inferred = infer_contract(config, selection.rows)
+    check_range_names(config.data, inferred.contract)
     return Delivery(
         id=str(uuid.uuid4()),
         model=config.name,
@@ -93,4 +96,5 @@ def _read(
         training=store_snapshot(project, config, selection, "training", as_of),
         holdout=store_snapshot(project, config, selection, "holdout", as_of),
         bump=bump,
+        infinite=selection.rows.attrs.get(INFINITE, {}),
     )

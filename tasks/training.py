@@ -39,6 +39,9 @@ def _train(workspace: Workspace, delivery: Delivery) -> Candidate:
     pins = pinned_requirements(config.training)
     with workspace.tracking.training_run(delivery) as run:
         workspace.tracking.log_params(recipe)
+        checked = workspace.ledger.release_by_id(delivery.id).payload(ReleaseState.CHECKED)
+        if checked is not None:
+            workspace.tracking.log_json(run.info.run_id, checked, "checks.json")
         workspace.tracking.log_rows(
             rows, delivery.training.fingerprint[:12], "training", delivery.contract.target
         )

@@ -144,7 +144,7 @@ def test_an_alert_that_no_place_took_is_in_the_log_and_the_incident_stays(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     receiver.refuses = True
-    with caplog.at_level(logging.WARNING, logger="tasks.alerts"):
+    with caplog.at_level(logging.WARNING, logger="modelyard.adapters.notifications"):
         raise_alarms.fn(MODEL, shown(quiet, 1, 2034, IncidentCause.DRIFT))
     assert "did not reach json://127.0.0.1" in caplog.text
     assert len(monitored.ledger.incidents(MODEL)) == 1

@@ -1,8 +1,9 @@
-"""What should a person look at when a window drifted?
+"""What should a person look at when a window drifted, or rows were found wanting?
 
 Evidently draws; it does not decide. Its own verdicts depend on the number of rows and not on a
 stated rate of false alarms, so the report shows the scores of `modelyard.domain.drift` through a
-registered test, on a bounded sample of rows: the two can never disagree.
+registered test, on a bounded sample of rows: the two can never disagree. The summary of rows that
+data checks complained of shows their reasons, and none of Evidently's own tests.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from modelyard.domain.values import ColumnKind, MLTask, Value
 from modelyard.errors import InvalidInputError
 
 _STAT_TEST = "modelyard"
+_MOST_COLUMNS = 100
+"""Of a data summary: each takes about 70 kB and a tenth of a second."""
 _shown: ContextVar[DriftVerdict] = ContextVar("_shown")
 
 
@@ -101,6 +104,48 @@ def render_drift_report(
         current_rows=len(frames[0]),
         left_out=left_out,
     )
+
+
+def render_data_summary(
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    kinds: Mapping[str, ColumnKind],
+    path: Path,
+    *,
+    title: str,
+    reasons: Sequence[str],
+    max_rows: int = 20_000,
+    seed: int = 0,
+) -> None:
+    """Write a self-contained HTML page: what was found, and each column of two sets of rows.
+
+    Args as in `render_drift_report`; `reasons` go above the page. Raises InvalidInputError where
+    there is no row or no column to draw.
+    """
+    left_out = _undrawable(reference, current, kinds)
+    drawn = {name: kind for name, kind in kinds.items() if name not in left_out}
+    drawn = dict(list(drawn.items())[:_MOST_COLUMNS])
+    if not drawn:
+        raise InvalidInputError(f"There is nothing to draw: columns left out: {left_out}.")
+    frames = [
+        _prepared(_sample(frame, max_rows, seed), drawn, (), None) for frame in (current, reference)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    definition = _definition(drawn, (), None, None, "", None)
+    with _evidently():
+        from evidently import Dataset, Report
+        from evidently.presets import DataSummaryPreset
+
+        rows, before = (Dataset.from_pandas(f, data_definition=definition) for f in frames)
+        snapshot = Report([DataSummaryPreset(columns=list(drawn))]).run(rows, before)
+        snapshot.save_html(str(path))  # a Path is accepted and nothing is written
+    facts = [
+        f"{len(current):,} rows against {len(reference):,}; the plots show a sample.",
+        *_not_drawn(left_out),
+    ]
+    if len(kinds) - len(left_out) > len(drawn):
+        facts.append(f"The first {len(drawn)} columns of {len(kinds)} are drawn.")
+    _insert_heading(path, title, reasons, facts)
 
 
 def _render(
@@ -264,13 +309,21 @@ def _write_heading(
         f"A column is drifted when its p-value over all {verdict.tests} tests is at most "
         f"{policy.false_alarms:g} and at least {policy.min_effect:.1%} of the rows moved. "
         "Scores are of all rows; the plots show a sample.",
-        *(f"Not drawn: {name}, {reason}." for name, reason in left_out.items()),
+        *_not_drawn(left_out),
     ]
-    reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in verdict.reasons)
+    _insert_heading(path, f"{title}: {verdict.outcome}", verdict.reasons, facts)
+
+
+def _not_drawn(left_out: Mapping[str, str]) -> list[str]:
+    return [f"Not drawn: {name}, {reason}." for name, reason in left_out.items()]
+
+
+def _insert_heading(path: Path, title: str, reasons: Sequence[str], facts: Sequence[str]) -> None:
+    listed = "".join(f"<li>{html.escape(reason)}</li>" for reason in reasons)
     heading = (
         '<header style="font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; '
         'margin: 24px auto; padding: 0 16px; color: #1f2933">'
-        f"<h1>{html.escape(title)}: {html.escape(verdict.outcome)}</h1><ul>{reasons}</ul>"
+        f"<h1>{html.escape(title)}</h1><ul>{listed}</ul>"
         f"<p>{html.escape(' '.join(facts))}</p></header>"
     )
     page = path.read_text(encoding="utf-8")

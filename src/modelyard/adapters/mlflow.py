@@ -27,9 +27,10 @@ from filelock import FileLock
 from mlflow.entities import LifecycleStage, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import infer_signature
+from mlflow.models import get_model_info, infer_signature
 from mlflow.sklearn import log_model as log_sklearn_model
 from mlflow.tracking import MlflowClient
+from mlflow.types import Schema
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from modelyard.domain.mirror import MirroredVersion, RegisteredVersion, Registry
@@ -44,6 +45,10 @@ logging.getLogger("mlflow").setLevel(logging.ERROR)
 DELIVERY_TAG = "modelyard.delivery"
 
 
+_TYPED_ROWS = 1000
+"""Rows that types are inferred from."""
+
+
 class TrackingError(TransientError):
     """MLflow refused what was asked of it, or does not answer."""
 
@@ -54,6 +59,10 @@ def _explained(what: str) -> Iterator[None]:
         yield
     except MlflowException as err:
         raise TrackingError(f"MLflow failed at {what}: {err.message}") from err
+
+
+def _types_of(schema: Schema) -> dict[str, str]:
+    return {str(spec.name): str(spec.type) for spec in schema.inputs}
 
 
 class Tracking:
@@ -227,14 +236,34 @@ class Tracking:
 
     def monitoring_run(self, model: str) -> str:
         """Return the run that holds a model's monitoring reports, made on first use."""
+        return self._standing_run(model, f"monitor {model}", f"monitoring:{model}")
+
+    def checks_run(self, model: str) -> str:
+        """Return the run that holds what data checks found, made on first use.
+
+        A delivery that they stop has no run of its own.
+        """
+        return self._standing_run(model, f"check rows of {model}", f"checks:{model}")
+
+    def input_types(self, features: pd.DataFrame) -> dict[str, str]:
+        """Return the type of each feature, as the signature of a model on them would name it."""
+        # A column without any value has no type to infer.
+        known = features.head(_TYPED_ROWS).dropna(axis=1, how="all")
+        return _types_of(infer_signature(known).inputs) if len(known.columns) else {}
+
+    def signature_types(self, model_uri: str) -> dict[str, str]:
+        """Return the type of each input of a logged model; nothing where it is no longer there."""
+        try:
+            signature = get_model_info(model_uri).signature
+        except (MlflowException, OSError):
+            return {}
+        return _types_of(signature.inputs) if signature is not None else {}
+
+    def _standing_run(self, model: str, name: str, tag: str) -> str:
         experiment_id = self._experiment(model)
-        for run in self._runs(experiment_id, f"monitoring:{model}"):
+        for run in self._runs(experiment_id, tag):
             return run.info.run_id
-        run = self.client.create_run(
-            experiment_id,
-            run_name=f"monitor {model}",
-            tags={DELIVERY_TAG: f"monitoring:{model}"},
-        )
+        run = self.client.create_run(experiment_id, run_name=name, tags={DELIVERY_TAG: tag})
         self.client.set_terminated(run.info.run_id)
         return run.info.run_id
 

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from threading import Lock
 
 from modelyard.domain.values import Value
+from modelyard.project import Project
 
+_log = logging.getLogger(__name__)
 _one_at_a_time = Lock()
 
 
@@ -21,6 +23,14 @@ class AlertDelivery(Value):
     delivered: bool
     problem: str | None = None
     """Why it was not delivered, as far as the service said."""
+
+
+def tell_people(project: Project, model: str, title: str, body: str) -> None:
+    """Send an alert to all who want to hear of a model; a place that fails is in the log."""
+    urls = (*project.platform.alerts, *project.model(model).alerts)
+    for sent in send_alert(urls, title, body):
+        if not sent.delivered:  # the incident stays open, where everybody can see it
+            _log.warning("The alert %r did not reach %s: %s", title, sent.place, sent.problem)
 
 
 def send_alert(urls: Sequence[str], title: str, body: str) -> tuple[AlertDelivery, ...]:

@@ -57,8 +57,8 @@ def gate_page(
                 (
                     _MARKS[rule.verdict],
                     rule.name,
-                    _number(rule.value),
-                    f"{_number(rule.low)} … {_number(rule.high)}" if rule.low is not None else "",
+                    number(rule.value),
+                    f"{number(rule.low)} … {number(rule.high)}" if rule.low is not None else "",
                     rule.limit,
                 )
                 for rule in gated.decision.rules
@@ -73,8 +73,8 @@ def gate_page(
             ),
             [
                 (
-                    *(name, _number(m.value), _range(m)),
-                    *(_number(gated.champion_metrics.get(name)), *_gain(gated.gains.get(name))),
+                    *(name, number(m.value), _range(m)),
+                    *(number(gated.champion_metrics.get(name)), *_gain(gated.gains.get(name))),
                 )
                 for name, m in gated.metrics.items()
             ],
@@ -96,7 +96,7 @@ def _slices(gated: Gated) -> list[str]:
         return []
     rows = [
         (
-            *(s.name, f"{s.rows:,}", _number(s.challenger), _number(s.champion)),
+            *(s.name, f"{s.rows:,}", number(s.challenger), number(s.champion)),
             *_gain(s.gain),
         )
         for s in gated.slices[:_MAX_SLICES]
@@ -176,7 +176,8 @@ def _replicas(service: ServiceStatus) -> str:
     )
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Return a figure with four digits; nothing where there is none."""
     return "" if value is None else f"{value:,.4g}"
 
 
@@ -204,8 +205,8 @@ def monitoring_page(
                 ", ".join(r.served) or "-",
                 f"{r.rows:,}",
                 f"{r.performance.coverage:.0%}",
-                _number(r.realized),
-                _number(r.performance.promised.value),
+                number(r.realized),
+                number(r.performance.promised.value),
                 _flag(r.performance.outcome, "degraded"),
                 _flag(r.drift.outcome, "drifted"),
                 _flag(r.quality.outcome, "broken"),

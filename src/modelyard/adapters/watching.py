@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -136,12 +138,21 @@ def measure(
 
 def reference_profile(workspace: Workspace, release: Release) -> Profile:
     """Return the profile of the rows that a release was trained on, made on first use."""
-    file = workspace.project.folder("profiles", release.model) / f"{release.id}.json"
+
+    def make() -> Profile:
+        rows, contract = reference_rows(workspace, release), release.delivery.contract
+        columns = _columns(prepare_features(rows, contract), rows, contract)
+        return profile_reference(columns, profiled_kinds(contract))
+
+    folder = workspace.project.folder("profiles", release.model)
+    return stored_profile(folder / f"{release.id}.json", make)
+
+
+def stored_profile(file: Path, make: Callable[[], Profile]) -> Profile:
+    """Return the profile that a file holds; make and store it where there is none."""
     if file.exists():
         return Profile.model_validate_json(file.read_text())
-    rows, contract = reference_rows(workspace, release), release.delivery.contract
-    columns = _columns(prepare_features(rows, contract), rows, contract)
-    profile = profile_reference(columns, profiled_kinds(contract))
+    profile = make()
     half = file.with_suffix(".part")
     half.write_text(profile.model_dump_json())
     half.replace(file)

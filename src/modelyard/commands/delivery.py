@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from modelyard.commands.running import console, load_flow, shown_steps
-from modelyard.domain.gate import GateVerdict
+from modelyard.domain.data_checks import Checked, Level
 
 Model = Annotated[str, typer.Argument(help="Name of a config under configs/models/.")]
 AsOf = Annotated[
@@ -22,6 +23,8 @@ AsOf = Annotated[
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log lines.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+_MOST_LINES = 30
 
 
 def register(app: typer.Typer) -> None:
@@ -47,8 +50,9 @@ def deliver(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train, evaluate, register, build and roll out; ends with 3 where the gate keeps the champion.
+    """Check the rows, train, evaluate, register, build and roll out.
 
+    It ends with 3 where the rows may not be trained on, or the gate keeps the champion.
     A delivery that was interrupted goes on where it was; one that is under way is waited for.
     """
     flow = load_flow("flows.model_delivery", "deliver_model", model, verbose=verbose)
@@ -57,13 +61,15 @@ def deliver(
     if as_json:
         console.print_json(outcome.model_dump_json())
     else:
-        show_gate(outcome.gated)
+        show_checks(outcome.checked)
+        if outcome.gated is not None:
+            show_gate(outcome.gated)
         if outcome.version:
             console.print(
                 f"[green]{model} {outcome.version} serves at[/] [bold]{outcome.url}[/]  "
                 f"([dim]curl {outcome.url}/version[/])"
             )
-    if outcome.gated.decision.verdict is not GateVerdict.PROMOTE:
+    if outcome.gated is None or not outcome.gated.promotes:
         raise typer.Exit(3)
 
 
@@ -155,6 +161,22 @@ def reconcile(model: Model, as_json: AsJson = False, verbose: Verbose = False) -
         console.print(f"{finding.words}: {mark}")
     if not all(finding.mended for finding in findings):
         raise typer.Exit(3)
+
+
+def show_checks(checked: Checked) -> None:
+    """Print what data checks found, where that is more than nothing."""
+    if checked.level is Level.OK:
+        return
+    table = Table("", "check", "finding", "what to do", title=f"Data checks: {checked.level}")
+    for finding in checked.findings[:_MOST_LINES]:
+        mark = {Level.BLOCK: "[red]✗[/]", Level.WARN: "[yellow]![/]"}.get(finding.level, "✓")
+        table.add_row(mark, finding.check, escape(finding.reason), escape(finding.mend))
+    console.print(table)
+    left_out = len(checked.findings) - _MOST_LINES + checked.further
+    if left_out > 0:
+        console.print(f"and {left_out:,} more")
+    if checked.blocks:
+        console.print("[red]Nothing was trained on these rows.[/]")
 
 
 def show_gate(gated: Any) -> None:

@@ -3,6 +3,7 @@
 from modelyard.config.platform import PlatformConfig, load_platform_config
 from modelyard.config.schema import (
     Data,
+    DataChecks,
     Evaluation,
     ModelConfig,
     Training,
@@ -12,6 +13,7 @@ from modelyard.config.schema import (
 
 __all__ = [
     "Data",
+    "DataChecks",
     "Evaluation",
     "ModelConfig",
     "PlatformConfig",

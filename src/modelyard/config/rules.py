@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from modelyard.config.file import Problem, closest
+from modelyard.domain.data_checks import DataCheck
 from modelyard.domain.metrics import METRICS, metrics_for
 from modelyard.domain.values import MLTask
 
@@ -20,6 +21,7 @@ def contradictions(config: ModelConfig) -> Iterator[Problem]:
     yield from _source(config.data)
     yield from _roles(config.data)
     yield from _features(config.data, config.data.features)
+    yield from _checks(config.data, config.task)
     yield from _training(config.training)
     yield from _time(config)
     yield from _metrics(config)
@@ -64,6 +66,42 @@ def _features(data: Data, features: Features) -> Iterator[Problem]:
                 yield Problem(key, "is the target: the model would see the answer; remove it.")
             elif column in roles:
                 yield Problem(key, f"is data.{roles[column]}, no feature; remove it.")
+
+
+def _checks(data: Data, task: MLTask) -> Iterator[Problem]:
+    """Data checks name checks and columns that there are, and say one thing about each."""
+    checks = [check.value for check in DataCheck]
+    for name in data.checks.levels:
+        if name not in checks:
+            key = ("data", "checks", "levels", name)
+            yield Problem(key, f"is no check.{closest(name, checks)}")
+    listed = {data.target, *(data.features.numeric or ()), *(data.features.categorical or ())}
+    inferred = data.features.numeric is None or data.features.categorical is None
+    for place, name in enumerate(data.checks.allow):
+        key = ("data", "checks", "allow", place)
+        check, _, column = name.partition(":")
+        word, known = (column, listed) if column and check in checks else (name, {*checks, *listed})
+        if name in data.checks.levels:
+            yield Problem(key, f"has a level in data.checks.levels.{name} too; keep one of both.")
+        # a column that the release in traffic has, and that is dropped now, may be named as well
+        elif not inferred and word not in known and word not in data.features.drop:
+            yield Problem(key, f"is no check and no feature.{closest(word, known)}")
+    for name in data.checks.ranges:
+        yield from _range(data, task, name)
+
+
+def _range(data: Data, task: MLTask, name: str) -> Iterator[Problem]:
+    key, features = ("data", "checks", "ranges", name), data.features
+    numbers = set(features.numeric or ())
+    if name == data.target:
+        if task.is_classification:
+            yield Problem(key, "is the target and has classes, no range; remove it.")
+    elif name in (features.categorical or ()):
+        yield Problem(key, "has categories, and those have no range; remove it.")
+    elif name in features.drop or name in (data.id, data.time, data.label_time):
+        yield Problem(key, f"is no feature; name one, or remove it.{closest(name, numbers)}")
+    elif features.numeric is not None and name not in numbers:
+        yield Problem(key, f"is no numeric feature.{closest(name, numbers)}")
 
 
 def _training(training: Training) -> Iterator[Problem]:

@@ -35,6 +35,7 @@ from modelyard.config.values import (
     Size,
     WindowOrAll,
 )
+from modelyard.domain.data_checks import DataCheck, Level
 from modelyard.domain.gate import Proof
 from modelyard.domain.values import MLTask
 from modelyard.errors import ConfigError
@@ -108,6 +109,44 @@ class Features(Section):
     """Columns that are never features."""
 
 
+class Limits(Section):
+    """The smallest and the largest value that is accepted."""
+
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _means_something(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("limits nothing; give it a min or a max")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        return self
+
+
+class DataChecks(Section):
+    """What rows must be like before anything is trained on them."""
+
+    max_missing: Share = 0.5
+    """Share of a column's cells without a value, above which it is warned of."""
+    min_rows: Annotated[int, Field(ge=1)] = 100
+    """Fewer training rows block."""
+    min_class_rows: Annotated[int, Field(ge=1)] = 10
+    """A class with fewer training rows is warned of."""
+    max_duplicates: Share = 0.3
+    """Share of rows that repeat another one in all columns but the id; more block."""
+    ranges: dict[ColumnName, Limits] = {}
+    """Values that a numeric feature, or a numeric target, may have. Rows beyond warn; more than
+    1% of the rows block."""
+    levels: Annotated[
+        dict[str, Level],
+        Field(json_schema_extra={"propertyNames": {"enum": [check.value for check in DataCheck]}}),
+    ] = {}
+    """What all findings of a check lead to (ok, warn, block), instead of what it says itself."""
+    allow: tuple[ColumnName, ...] = ()
+    """Findings that are known and meant: a check, a column, or check:column."""
+
+
 class Data(Section):
     """Where the rows are and what their columns mean."""
 
@@ -143,6 +182,7 @@ class Data(Section):
     )
     """Cell texts, and numbers like -999, that mean: no value."""
     features: Features = Features()
+    checks: DataChecks = DataChecks()
 
 
 class Training(Section):
@@ -160,19 +200,8 @@ class Training(Section):
     """Random state of everything that draws."""
 
 
-class Threshold(Section):
+class Threshold(Limits):
     """Limits of one metric on the holdout."""
-
-    min: float | None = None
-    max: float | None = None
-
-    @model_validator(mode="after")
-    def _means_something(self) -> Self:
-        if self.min is None and self.max is None:
-            raise ValueError("limits nothing; give it a min or a max")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
-        return self
 
 
 class Evaluation(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelyard.domain.data_checks import Checked
 from modelyard.domain.gate import Gated
 from modelyard.domain.releases import Delivery, Registration
 from modelyard.domain.values import ServiceStatus, Value
@@ -12,23 +13,39 @@ class DeliveryOutcome(Value):
 
     delivery_id: str
     model: str
-    gated: Gated
+    checked: Checked | None = None
+    """What was found in the rows before training."""
+    gated: Gated | None = None
+    """None where nothing was trained, since the rows do not allow it."""
     version: str | None = None
     url: str | None = None
 
     @classmethod
-    def kept(cls, delivery: Delivery, gated: Gated) -> DeliveryOutcome:
+    def blocked(cls, delivery: Delivery, checked: Checked) -> DeliveryOutcome:
+        """Say that nothing was trained: the rows do not allow it."""
+        return cls(delivery_id=delivery.id, model=delivery.model, checked=checked)
+
+    @classmethod
+    def kept(
+        cls, delivery: Delivery, gated: Gated, checked: Checked | None = None
+    ) -> DeliveryOutcome:
         """Say that no release came of it: the gate kept the champion, or it was a dry run."""
-        return cls(delivery_id=delivery.id, model=delivery.model, gated=gated)
+        return cls(delivery_id=delivery.id, model=delivery.model, checked=checked, gated=gated)
 
     @classmethod
     def released(
-        cls, delivery: Delivery, gated: Gated, registration: Registration, service: ServiceStatus
+        cls,
+        delivery: Delivery,
+        gated: Gated,
+        registration: Registration,
+        service: ServiceStatus,
+        checked: Checked | None = None,
     ) -> DeliveryOutcome:
         """Say which version serves where."""
         return cls(
             delivery_id=delivery.id,
             model=delivery.model,
+            checked=checked,
             gated=gated,
             version=registration.version,
             url=service.url,

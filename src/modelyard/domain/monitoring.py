@@ -19,6 +19,8 @@ class IncidentCause(StrEnum):
     DATA = "data"
     PERFORMANCE = "performance"
     DRIFT = "drift"
+    TRAINING_DATA = "training data"
+    """Rows that a delivery was about to train on; the other causes are about a window."""
 
     @property
     def event(self) -> str:
@@ -27,6 +29,7 @@ class IncidentCause(StrEnum):
             IncidentCause.DATA: "modelyard.data.broken",
             IncidentCause.PERFORMANCE: "modelyard.performance.degraded",
             IncidentCause.DRIFT: "modelyard.drift.detected",
+            IncidentCause.TRAINING_DATA: "modelyard.training_data.blocked",
         }[self]
 
 
@@ -75,13 +78,13 @@ class WindowRecord(Value):
         return tuple(cause for cause, is_right in found if is_right)
 
     def reasons(self, cause: IncidentCause) -> tuple[str, ...]:
-        """Return the figures behind one cause."""
-        verdict = {
+        """Return the figures behind one cause; none for a cause that no window shows."""
+        verdicts = {
             IncidentCause.DATA: self.quality,
             IncidentCause.PERFORMANCE: self.performance,
             IncidentCause.DRIFT: self.drift,
-        }[cause]
-        return verdict.reasons
+        }
+        return verdicts[cause].reasons if cause in verdicts else ()
 
     def judged(self) -> JudgedWindow:
         """Return what the retraining controller needs of it."""

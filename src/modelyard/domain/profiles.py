@@ -120,7 +120,7 @@ def profile_reference(
         if kind is ColumnKind.NUMERIC:
             present = _present(columns[name])
             low, high = (present.min(), present.max()) if present.size else (0.0, 0.0)
-            edges = _equal_mass_edges(present, bins)
+            edges = equal_mass_edges(present, bins)
             profiles[name] = _numeric_profile(present, rows, edges, float(low), float(high))
         else:
             counter, nulls = _count_levels(columns[name])
@@ -273,7 +273,7 @@ def _categorical_profile(
     )
 
 
-def _equal_mass_edges(present: np.ndarray, bins: int) -> np.ndarray:
+def equal_mass_edges(present: np.ndarray, bins: int) -> np.ndarray:
     """Return inner bin edges at the quantiles; a value with more than a bin's mass gets its own."""
     if not present.size:
         return np.empty(0)

@@ -17,6 +17,8 @@ class ReleaseState(StrEnum):
 
     OPENED = "opened"
     """Its rows are stored as a snapshot; nothing else exists."""
+    CHECKED = "checked"
+    """Its rows were looked at before training; what was found is recorded."""
     TRAINED = "trained"
     """The fitted candidate and its MLflow run exist."""
     GATED = "gated"
@@ -40,7 +42,10 @@ class ReleaseState(StrEnum):
 
 
 _NEXT: dict[ReleaseState, frozenset[ReleaseState]] = {
-    ReleaseState.OPENED: frozenset({ReleaseState.TRAINED, ReleaseState.ABORTED}),
+    ReleaseState.OPENED: frozenset(
+        {ReleaseState.CHECKED, ReleaseState.TRAINED, ReleaseState.ABORTED}
+    ),
+    ReleaseState.CHECKED: frozenset({ReleaseState.TRAINED, ReleaseState.ABORTED}),
     ReleaseState.TRAINED: frozenset(
         {ReleaseState.GATED, ReleaseState.KEPT_CHAMPION, ReleaseState.ABORTED}
     ),
@@ -58,6 +63,7 @@ _NEXT: dict[ReleaseState, frozenset[ReleaseState]] = {
 UNFINISHED = frozenset(
     {
         ReleaseState.OPENED,
+        ReleaseState.CHECKED,
         ReleaseState.TRAINED,
         ReleaseState.GATED,
         ReleaseState.REGISTERED,
@@ -138,6 +144,8 @@ class Delivery(Value):
     holdout: Snapshot
     bump: str | None = None
     """MAJOR, MINOR or PATCH where a person asked for at least that."""
+    infinite: dict[str, int] = Field(default_factory=dict)
+    """Infinite cells of the source by column, which were read as missing."""
 
 
 class Candidate(Value):

@@ -89,19 +89,25 @@ def _derived(before: ReleaseFacts, after: ReleaseFacts) -> Derivation:
     return Derivation(bump=Bump.PATCH, reasons=("same contract and recipe",))
 
 
-def contract_breaks(before: Contract, after: Contract) -> tuple[str, ...]:
-    """List what a caller of `before` would stumble over in `after`."""
+def column_breaks(before: Contract, after: Contract) -> dict[str, str]:
+    """Return the input columns that a caller of `before` would stumble over, with what it is."""
     old = {column.name: column for column in before.columns}
     new = {column.name: column for column in after.columns}
-    breaks = [f"input column {name} was removed" for name in old if name not in new]
+    breaks = {name: f"input column {name} was removed" for name in old if name not in new}
     for name, column in new.items():
         if name not in old:
             if column.required:
-                breaks.append(f"input column {name} is newly required")
+                breaks[name] = f"input column {name} is newly required"
         elif column.kind is not old[name].kind:
-            breaks.append(f"input column {name} is {column.kind}, was {old[name].kind}")
+            breaks[name] = f"input column {name} is {column.kind}, was {old[name].kind}"
         elif column.required and not old[name].required:
-            breaks.append(f"input column {name} is required, was optional")
+            breaks[name] = f"input column {name} is required, was optional"
+    return breaks
+
+
+def contract_breaks(before: Contract, after: Contract) -> tuple[str, ...]:
+    """List what a caller of `before` would stumble over in `after`, columns first."""
+    breaks = list(column_breaks(before, after).values())
     if before.task is not after.task:
         breaks.append(f"the task is {after.task}, was {before.task}")
     if before.target != after.target:

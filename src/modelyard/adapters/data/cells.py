@@ -8,6 +8,9 @@ import pandas as pd
 from modelyard.config import Data
 from modelyard.domain.values import MLTask
 
+INFINITE = "modelyard.infinite"
+"""Attribute of read rows: how many infinite cells of each column count as missing."""
+
 
 def as_text(values: pd.Series) -> pd.Series:
     """Return values as `str`, whole numbers without a decimal point, missing ones as None."""
@@ -27,13 +30,17 @@ def text_columns(config: Data, task: MLTask | None) -> set[str]:
 
 
 def typed(rows: pd.DataFrame, config: Data, keep: set[str]) -> pd.DataFrame:
-    """Turn texts into missing values, numbers and booleans where all of a column's are."""
+    """Turn texts into missing values, numbers and booleans where all of a column's are.
+
+    Infinite numbers become missing; how many is in the attribute `INFINITE` of the result.
+    """
+    infinite: dict[str, int] = {}
     numbers = pd.to_numeric(pd.Series(config.missing_values), errors="coerce").dropna().tolist()
     columns: dict[str, pd.Series] = {}
     for name in map(str, rows.columns):
         values = rows[name]
         if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-            missing = values.isin(numbers) | np.isinf(values.to_numpy(float, na_value=np.nan))
+            missing = values.isin(numbers) | _infinite(values, infinite)
             columns[name] = values.mask(missing) if missing.any() else _plain_numbers(values)
         elif pd.api.types.is_bool_dtype(values) or pd.api.types.is_datetime64_any_dtype(values):
             columns[name] = values
@@ -41,8 +48,18 @@ def typed(rows: pd.DataFrame, config: Data, keep: set[str]) -> pd.DataFrame:
             texts = values.astype(object)
             there = values.notna() & ~texts.isin(config.missing_values)
             texts = _or_none(texts, there)
-            columns[name] = texts if name in keep else _parsed(texts, numbers)
-    return pd.DataFrame(columns)
+            columns[name] = texts if name in keep else _parsed(texts, numbers, infinite)
+    frame = pd.DataFrame(columns)
+    frame.attrs[INFINITE] = infinite
+    return frame
+
+
+def _infinite(numbers: pd.Series, found: dict[str, int]) -> np.ndarray:
+    """Return which numbers are infinite, shape (rows,); their count, if any, goes into `found`."""
+    infinite = np.isinf(numbers.to_numpy(float, na_value=np.nan))
+    if infinite.any():
+        found[str(numbers.name)] = int(infinite.sum())
+    return infinite
 
 
 def _or_none(values: pd.Series, there: pd.Series) -> pd.Series:
@@ -59,7 +76,7 @@ def _plain_numbers(values: pd.Series) -> pd.Series:
     return values
 
 
-def _parsed(texts: pd.Series, missing_numbers: list[float]) -> pd.Series:
+def _parsed(texts: pd.Series, missing_numbers: list[float], infinite: dict[str, int]) -> pd.Series:
     present = texts.dropna()
     if present.empty:
         return texts
@@ -69,5 +86,5 @@ def _parsed(texts: pd.Series, missing_numbers: list[float]) -> pd.Series:
     numbers = pd.to_numeric(texts, errors="coerce")
     if numbers[present.index].isna().any():
         return texts
-    missing = numbers.isin(missing_numbers) | np.isinf(numbers.to_numpy(float, na_value=np.nan))
+    missing = numbers.isin(missing_numbers) | _infinite(numbers, infinite)
     return numbers.mask(missing) if missing.any() else numbers

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from modelyard.adapters.data.cells import as_text
-from modelyard.adapters.data.leaks import find_leaks
+from modelyard.adapters.data.leaks import find_leaks, names_target
 from modelyard.adapters.data.sources import check_classes
 from modelyard.adapters.data.times import guess_time_formats, parse_times
 from modelyard.config import Data, ModelConfig
@@ -125,22 +124,9 @@ def _role(data: Data, name: str) -> str | None:
             return words
     if name in data.features.drop:
         return "dropped by the config"
-    if _names_target(name, data.target):
+    if names_target(name, data.target):
         return f"its name says that it is made from the target {data.target!r}"
     return None
-
-
-def _names_target(name: str, target: str) -> bool:
-    """Say whether a name reads as a prediction or a transformation of the target.
-
-    Lags and averages of the past (`cnt_lag_24`) are honest features and stay.
-    """
-    made = (
-        r"pred|predicted|prediction|forecast|actual|true|log|log1p|sqrt|bin|binned|class|label|rank"
-    )
-    bare = re.escape(re.sub(r"\W+", "_", target.lower()))
-    name = re.sub(r"\W+", "_", name.lower())
-    return bool(re.fullmatch(rf"({made})_({bare})|({bare})_({made})", name))
 
 
 def _kind(values: pd.Series) -> ColumnKind:

@@ -7,6 +7,8 @@ be anything else.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 
@@ -25,6 +27,19 @@ def find_leaks(columns: pd.DataFrame, target: pd.Series, *, classification: bool
     if classification:
         return _fixing_columns(columns, target)
     return _exact_sums(columns, target)
+
+
+def names_target(name: str, target: str) -> bool:
+    """Say whether a name reads as a prediction or a transformation of the target.
+
+    Lags and averages of the past (`cnt_lag_24`) are honest features and stay.
+    """
+    made = (
+        r"pred|predicted|prediction|forecast|actual|true|log|log1p|sqrt|bin|binned|class|label|rank"
+    )
+    bare = re.escape(re.sub(r"\W+", "_", target.lower()))
+    name = re.sub(r"\W+", "_", name.lower())
+    return bool(re.fullmatch(rf"({made})_({bare})|({bare})_({made})", name))
 
 
 def _fixing_columns(columns: pd.DataFrame, target: pd.Series) -> dict[str, str]:
