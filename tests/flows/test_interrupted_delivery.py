@@ -21,7 +21,7 @@ from tests.projects import (
 )
 from tests.ride_traffic import Traffic
 
-STEPS = ("Take rows", "Train", "Gate", "Register", "Build", "Roll out", "Promote")
+STEPS = ("Take rows", "Check rows", "Train", "Gate", "Register", "Build", "Roll out", "Promote")
 EVERYWHERE = (
     Kill("Take rows", "running"),
     *(Kill(step, moment) for step in STEPS for moment in ("unrecorded", "completed")),

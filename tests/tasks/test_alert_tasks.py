@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -21,42 +18,14 @@ from modelyard.domain.windows import event_id, window_of
 from modelyard.errors import TransientError
 from tasks.alerts import raise_alarms
 from tasks.monitoring import measure_window
-from tests.projects import FIRST, MODEL, WEEK, wait_for_events, write_config
-
-
-class Receiver(HTTPServer):
-    """A web hook on a free port that keeps the titles it was sent; it may refuse them."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Hook)
-        self.titles: list[str] = []
-        self.refuses = False
-
-
-class Hook(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if not self.server.refuses:
-            self.server.titles.append(message["title"])
-        self.send_response(500 if self.server.refuses else 200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Keep the test's output clean."""
+from tests.projects import FIRST, MODEL, WEEK, wait_for_events
+from tests.web_hooks import Receiver, receiving
 
 
 @pytest.fixture
 def receiver(monitored: Workspace) -> Iterator[Receiver]:
-    with Receiver() as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        url = f"json://127.0.0.1:{server.server_port}/hook"
-        write_config(monitored.project.root, alerts=f'"{url}"')
+    with receiving(monitored.project.root) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

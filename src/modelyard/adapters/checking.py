@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from modelyard.adapters.data.frames import as_features
 from modelyard.adapters.data.hashes import row_hashes
 from modelyard.adapters.data.leaks import names_target
 from modelyard.adapters.data.snapshots import load_snapshot
@@ -32,6 +32,7 @@ from modelyard.domain.profiles import Profile, profile_reference, profile_window
 from modelyard.domain.releases import Delivery, Release
 from modelyard.domain.values import ColumnKind, Contract
 from modelyard.errors import DataError
+from modelyard.serving.predictor import prepare_features
 
 _SEED = 0
 """Of the rows and folds that columns are scored on: the same rows give the same findings."""
@@ -62,6 +63,15 @@ def check_range_names(data: Data, contract: Contract) -> None:
         raise DataError("\n".join(lines))
 
 
+@dataclass(frozen=True)
+class Former:
+    """The release in traffic, and what it learnt from."""
+
+    champion: Champion
+    profile: Profile | None
+    """None where its rows are gone: a backup without them must not stop deliveries for good."""
+
+
 def gather_facts(
     workspace: Workspace,
     delivery: Delivery,
@@ -69,45 +79,73 @@ def gather_facts(
     policy: CheckPolicy,
     declared: frozenset[str],
 ) -> RowFacts:
-    """Read a delivery's rows once, and say what the rules ask of them.
+    """Read a delivery's rows, and say what the rules ask of them.
 
     `declared` are the features that the config names: by their name alone they may give the
     target away. Raises DataError where the rows are gone or were changed.
     """
-    project, contract = workspace.project, delivery.contract
-    training = _Part(load_snapshot(delivery.training, project), contract)
-    holdout = _Part(load_snapshot(delivery.holdout, project), contract)
-    profile = rows_profile(workspace, delivery, lambda: training.profile())
-    reference, name, compared = profile, "the training rows", {"holdout": holdout}
-    if champion is not None:
-        try:
-            former = _champion_profile(workspace, champion)
-        except DataError:  # a backup that left them out must not stop deliveries for good
-            name = f"the training rows, since those of {champion.version} are gone"
-        else:
-            reference = _shared(former, champion, contract)
-            name = f"the training rows of {champion.version}"
-            compared = {"training rows": training, "holdout": holdout}
-    scores, last_value = _scores(training)
+    project = workspace.project
+    training, holdout = (load_snapshot(s, project) for s in (delivery.training, delivery.holdout))
+    facts = measure_rows(
+        training,
+        holdout,
+        delivery.contract,
+        policy,
+        type_of=workspace.tracking.input_types,
+        declared=declared,
+        left_out=delivery.left_out,
+        infinite=delivery.infinite,
+        former=None if champion is None else _former(workspace, champion),
+    )
+    # It outlives the rows: the deliveries after this one are compared with it.
+    stored_profile(_profile_file(workspace, delivery), lambda: facts.training)
+    return facts
+
+
+def measure_rows(
+    training: pd.DataFrame,
+    holdout: pd.DataFrame,
+    contract: Contract,
+    policy: CheckPolicy,
+    *,
+    type_of: Callable[[pd.DataFrame], dict[str, str]],
+    declared: frozenset[str] = frozenset(),
+    left_out: Mapping[str, str] | None = None,
+    infinite: Mapping[str, int] | None = None,
+    former: Former | None = None,
+) -> RowFacts:
+    """Say what the rules ask of two sets of rows, each with at least one, in time order.
+
+    `type_of` names the types of prepared features. Raises RequestError for rows that
+    break the contract.
+    """
+    old, new = _Part(training, contract), _Part(holdout, contract)
+    profile = profile_reference(old.columns, _kinds(contract))
+    reference, name, compared = profile, "the training rows", {"holdout": new}
+    if former is not None and former.profile is not None:
+        reference = _shared(former.profile, former.champion.contract, contract)
+        name = f"the training rows of {former.champion.version}"
+        compared = {"training rows": old, "holdout": new}
+    scores, last_value = _scores(old)
     return RowFacts(
         contract=contract,
-        left_out=delivery.left_out,
-        types=workspace.tracking.input_types(training.features),
-        champion=None if champion is None else _as_champion(workspace, champion),
+        left_out=dict(left_out or {}),
+        types=type_of(old.features),
+        champion=former.champion if former is not None else None,
         training=profile,
-        holdout_rows=len(holdout.rows),
+        holdout_rows=len(holdout),
         reference=reference,
         reference_name=name,
         compared={part: profile_window(p.columns, reference) for part, p in compared.items()},
-        training_classes=training.classes(),
-        holdout_classes=holdout.classes(),
+        training_classes=old.classes(),
+        holdout_classes=new.classes(),
         outside={
-            column: training.outside(column, *limits) + holdout.outside(column, *limits)
+            column: old.outside(column, *limits) + new.outside(column, *limits)
             for column, limits in policy.ranges.items()
         },
-        infinite={n: count for n, count in delivery.infinite.items() if n in training.columns},
-        repeated=_repeated(pd.concat([training.rows, holdout.rows]), contract.id),
-        **_overlaps(training, holdout),
+        infinite={n: count for n, count in (infinite or {}).items() if n in old.columns},
+        repeated=_repeated(pd.concat([training, holdout]), contract.id),
+        **_overlaps(old, new),
         named_after_target=tuple(
             n for n in contract.names() if n in declared and names_target(n, contract.target)
         ),
@@ -140,11 +178,30 @@ def draw_rows(
     )
 
 
-def rows_profile(workspace: Workspace, delivery: Delivery, make: Callable[[], Profile]) -> Profile:
-    """Return the profile of a delivery's training rows: it outlives them as what comes after is
-    compared with."""
-    folder = workspace.project.folder("profiles", delivery.model)
-    return stored_profile(folder / f"{delivery.id}.rows.json", make)
+def _profile_file(workspace: Workspace, delivery: Delivery) -> Path:
+    return workspace.project.folder("profiles", delivery.model) / f"{delivery.id}.rows.json"
+
+
+def _former(workspace: Workspace, champion: Release) -> Former:
+    delivery = champion.delivery
+
+    def make() -> Profile:  # a release from before there were data checks
+        rows = load_snapshot(delivery.training, workspace.project)
+        part = _Part(rows, delivery.contract)
+        return profile_reference(part.columns, _kinds(delivery.contract))
+
+    try:
+        profile = stored_profile(_profile_file(workspace, delivery), make)
+    except DataError:
+        profile = None
+    return Former(
+        Champion(
+            version=str(champion.version),
+            contract=delivery.contract,
+            types=workspace.tracking.signature_types(champion.candidate.mlflow_model_uri),
+        ),
+        profile,
+    )
 
 
 class _Part:
@@ -153,14 +210,11 @@ class _Part:
     def __init__(self, rows: pd.DataFrame, contract: Contract) -> None:
         self.rows = rows
         self.contract = contract
-        self.features = as_features(rows, contract)
+        self.features = prepare_features(rows, contract)
         self.columns = {name: self.features[name].to_numpy() for name in contract.names()}
         self.labels = as_labels(rows[contract.target], contract)
         if not contract.task.is_classification:
             self.columns[contract.target] = self.labels
-
-    def profile(self) -> Profile:
-        return profile_reference(self.columns, _kinds(self.contract))
 
     def classes(self) -> dict[str, int]:
         found = pd.Series(self.labels).value_counts() if self.contract.classes else {}
@@ -182,30 +236,11 @@ def _kinds(contract: Contract) -> dict[str, ColumnKind]:
     return kinds if contract.classes else {**kinds, contract.target: ColumnKind.NUMERIC}
 
 
-def _champion_profile(workspace: Workspace, champion: Release) -> Profile:
-    delivery = champion.delivery
-
-    def make() -> Profile:  # a release from before there were data checks
-        rows = load_snapshot(delivery.training, workspace.project)
-        return _Part(rows, delivery.contract).profile()
-
-    return rows_profile(workspace, delivery, make)
-
-
-def _shared(profile: Profile, champion: Release, contract: Contract) -> Profile:
+def _shared(profile: Profile, before: Contract, contract: Contract) -> Profile:
     """Leave out the columns that are gone or of another kind: the schema's rule tells of them."""
-    then, now = _kinds(champion.delivery.contract), _kinds(contract)
+    then, now = _kinds(before), _kinds(contract)
     kept = {n: c for n, c in profile.columns.items() if now.get(n) is then[n]}
     return Profile(rows=profile.rows, columns=kept)
-
-
-def _as_champion(workspace: Workspace, champion: Release) -> Champion:
-    uri = champion.candidate.mlflow_model_uri
-    return Champion(
-        version=str(champion.version),
-        contract=champion.delivery.contract,
-        types=workspace.tracking.signature_types(uri),
-    )
 
 
 def _repeated(rows: pd.DataFrame, key: str | None) -> int:

@@ -62,7 +62,7 @@ def _explained(what: str) -> Iterator[None]:
 
 
 def _types_of(schema: Schema) -> dict[str, str]:
-    return {str(spec.name): str(spec.type) for spec in schema.inputs}
+    return {str(spec.name): getattr(spec.type, "name", str(spec.type)) for spec in schema.inputs}
 
 
 class Tracking:

@@ -32,7 +32,7 @@ OUTSIDE = 0.01
 """Share of the rows beyond a declared range from which they are no stray mistakes."""
 FEW_DUPLICATES = 0.01
 """Of the hotel bookings among the public data sets, up to 22 % are equal but for their id."""
-MOST_OVERLAP = 0.10
+FEW_OVERLAP, MOST_OVERLAP = 0.05, 0.20
 """Share of the holdout that was trained on, beyond what repeats by chance: up to 4 % was seen where
 a broken station sent nothing for days."""
 LEAK_BLOCK, LEAK_WARN = 0.995, 0.98
@@ -211,7 +211,7 @@ def _check_duplicates(facts: RowFacts, policy: CheckPolicy) -> Iterator[Finding]
         yield _finding(DataCheck.DUPLICATES, None, level, share, limit, words, mend)
     # Coarse columns repeat by chance, in the training rows as well as in the holdout.
     more = facts.overlap - facts.usual_overlap
-    if more > FEW_DUPLICATES:
+    if more > FEW_OVERLAP:
         level = Level.BLOCK if more > MOST_OVERLAP else Level.WARN
         words = (
             f"{facts.overlap:.1%} of the holdout are training rows once more, of the newest "
