@@ -36,7 +36,7 @@ def with_checks(workspace: Workspace, checks: str) -> None:
 
 
 def in_other_unit(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows with another unit of the temperature in the holdout of a delivery as of FIRST."""
+    """Return the rows, the temperature in the holdout as of FIRST in another unit."""
     newest = rows["hour"] >= "2024-01-12"
     return rows.assign(temp=rows["temp"].where(~newest, rows["temp"] * 1000 + 1))
 

@@ -225,3 +225,58 @@ def test_written_phrases_survive_a_round_trip_through_yaml(tmp_path: Path) -> No
     path = tmp_path / "bikeshare.yaml"
     YAML(typ="safe").dump(config.model_dump(mode="json"), path)
     assert load_model_file(path) == config
+
+
+CHECKED = """name: m
+task: regression
+data:
+  source: x.csv
+  target: y
+  id: key
+  features: {numeric: [temp, wind], categorical: [season], drop: [old]}
+  checks: CHECKS
+"""
+
+
+@pytest.mark.parametrize(
+    ("checks", "told"),
+    [
+        (
+            "{levels: {mising: block}}",
+            "levels.mising = 'block': is no check. Did you mean `missing`?",
+        ),
+        ("{levels: {leak: stop}}", "levels.leak = 'stop': must be 'ok', 'warn' or 'block'"),
+        ("{allow: [tmep]}", "allow[0] = 'tmep': is no check and no feature. Did you mean `temp`?"),
+        ("{allow: ['leak:tmep']}", "is no check and no feature. Did you mean `temp`?"),
+        ("{allow: [dupli]}", "Did you mean `duplicates`?"),
+        ("{allow: [leak], levels: {leak: warn}}", "has a level in data.checks.levels.leak too"),
+        ("{ranges: {tmep: {min: 0}}}", "ranges.tmep = {...}: is no numeric feature. Did you mean"),
+        ("{ranges: {season: {min: 0}}}", "has categories, and those have no range; remove it."),
+        ("{ranges: {old: {min: 0}}}", "is no feature; name one, or remove it."),
+        ("{ranges: {key: {min: 0}}}", "is no feature; name one, or remove it."),
+        ("{ranges: {temp: {min: 60, max: -40}}}", "min 60 is above max -40"),
+        ("{ranges: {temp: {}}}", "limits nothing; give it a min or a max"),
+        ("{max_missing: 50}", "max_missing = 50: "),
+        ("{min_rows: 0}", "min_rows = 0: "),
+        ("{max_mising: 50%}", "unknown key. Did you mean `max_missing`?"),
+    ],
+)
+def test_data_checks_that_cannot_be_meant_are_refused(
+    tmp_path: Path, checks: str, told: str
+) -> None:
+    message = refusal(written(tmp_path, CHECKED.replace("CHECKS", checks)))
+    assert ":8: data.checks." in message
+    assert told in message
+
+
+def test_data_checks_name_columns_checks_or_both(tmp_path: Path) -> None:
+    allow = "allow: [duplicates, season, 'leak:temp', 'schema:old', old, y]"
+    text = f"{{max_missing: 20%, ranges: {{temp: {{min: -40}}, y: {{max: 5}}}}, {allow}}}"
+    checks = load_model_file(written(tmp_path, CHECKED.replace("CHECKS", text))).data.checks
+    assert (checks.max_missing, checks.ranges["temp"].min, checks.ranges["y"].max) == (0.2, -40, 5)
+    inferred = (
+        "name: m\ntask: binary_classification\ndata: {source: x.csv, target: y, checks: %s}\n"
+    )
+    path = written(tmp_path, inferred % "{allow: [later], ranges: {later: {min: 0}}}")
+    assert load_model_file(path).data.checks.allow == ("later",)
+    assert "has classes" in refusal(written(tmp_path, inferred % "{ranges: {y: {min: 0}}}"))

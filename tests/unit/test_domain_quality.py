@@ -73,6 +73,14 @@ def test_a_change_of_unit_is_broken(reference: Profile, factor: float) -> None:
     assert unit.value == pytest.approx(factor, rel=0.1)
 
 
+def test_a_change_of_unit_is_seen_in_another_season_too(reference: Profile) -> None:
+    columns = draw(1)
+    columns["humidity"] = (20 + (columns["humidity"] - 20) / 3) * 0.01
+    assert (QualityCheck.UNIT, "humidity", QualityOutcome.BROKEN) in found(
+        judge(reference, columns)
+    )
+
+
 def test_a_sensor_that_is_stuck_all_window_is_broken(reference: Profile) -> None:
     columns = draw(1)
     columns["celsius"][:] = 12.5

@@ -18,6 +18,9 @@ well stay the same all window long or take a new value, a thermometer may not.""
 _NEAR_POWER = 0.15
 """How near a change of the mean order of magnitude (log10) must be to a power of ten to be taken
 for a change of unit: demand that rose fourfold is news, not a fault."""
+_ORDERS = 1.5
+"""Change of the mean order of magnitude that is a fault however far it is from a power of ten: a
+season on top of another unit moves it away from one, and nothing real grows thirtyfold."""
 
 
 class QualityOutcome(StrEnum):
@@ -248,7 +251,8 @@ def _check_unit(name: str, known: NumericProfile, seen: NumericProfile) -> Itera
     power = round(jump)
     # A window spans less than the reference does, so its spread may lag behind, not run ahead.
     lag = power - math.log10(seen.sd / known.sd)
-    if power and abs(jump - power) <= _NEAR_POWER and -0.3 <= lag <= 0.7:
+    is_unit = abs(jump - power) <= _NEAR_POWER or abs(jump) >= _ORDERS
+    if power and is_unit and -0.3 <= lag <= 0.7:
         yield _graded(
             QualityCheck.UNIT,
             name,
