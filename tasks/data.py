@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime
 
 from modelyard.adapters.checking import check_range_names
 from modelyard.adapters.data.cells import INFINITE
@@ -82,6 +82,8 @@ def _read(
     bump: Bump | None,
 ) -> Delivery:
     project = workspace.project
+    if as_of is None and config.data.time is not None:
+        as_of = datetime.now(UTC)  # a source may hold rows whose label is not due yet
     selection = select_rows(config, project.root, as_of)
     inferred = infer_contract(config, selection.rows)
     check_range_names(config.data, inferred.contract)
