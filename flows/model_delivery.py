@@ -14,7 +14,7 @@ from tasks.evaluation import gate_candidate
 from tasks.images import build_release, prepare_runtime
 from tasks.registration import promote_release, reconcile_registry, register_release
 from tasks.rollout import roll_out
-from tasks.training import train_candidate
+from tasks.training import refit_candidate, train_candidate
 
 
 @flow(name="deliver", flow_run_name="deliver {model}")
@@ -50,6 +50,7 @@ def deliver_model(
         gated = gate_candidate(delivery, candidate, dry_run)
         if dry_run or not gated.promotes:
             return DeliveryOutcome.kept(delivery, gated, checked)
+        candidate = refit_candidate(delivery, candidate, gated)
         registration = register_release(delivery, candidate, gated)
         build = build_release(delivery, candidate, registration)
         service = roll_out(delivery, registration, build)

@@ -10,7 +10,14 @@ from modelyard.adapters.learning.pipelines import code_folder
 from modelyard.adapters.prefect.steps import step
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
-from modelyard.domain.releases import Build, Candidate, Delivery, Registration, ReleaseState
+from modelyard.domain.releases import (
+    Build,
+    Candidate,
+    Delivery,
+    Registration,
+    ReleaseState,
+    rows_learnt,
+)
 from modelyard.serving.bundle import write_bundle
 from modelyard.serving.model_file import ModelFile
 
@@ -98,9 +105,13 @@ def _image(workspace: Workspace, config: ModelConfig, version: str, digest: str)
 
 
 def _provenance(delivery: Delivery, candidate: Candidate) -> dict[str, str]:
+    learnt = rows_learnt(delivery, with_holdout=candidate.learnt_holdout)
     return {
         "delivery": delivery.id,
         "mlflow_run_id": candidate.mlflow_run_id,
-        "data_fingerprint": delivery.training.fingerprint,
+        "data_fingerprint": learnt.fingerprint,
+        "learnt_rows": str(learnt.rows),
+        "learnt_holdout": "yes" if learnt.with_holdout else "no",
+        **({"learnt_until": learnt.span.end.isoformat()} if learnt.span.end else {}),
         **candidate.environment,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from modelyard.adapters.data.row_changes import compare_snapshots
+from modelyard.adapters.data.row_changes import compare_rows
 from modelyard.adapters.mirroring import mirror_releases
 from modelyard.adapters.pages import artifact_key, reconciliation_page, release_page
 from modelyard.adapters.pictures.plot_style import as_png
@@ -56,7 +56,7 @@ def register_release(delivery: Delivery, candidate: Candidate, gated: Gated) -> 
     if former is not None:
         asked = Bump(delivery.bump) if delivery.bump else None
         derivation = derive_bump(former.facts, facts, asked)
-        rows = compare_snapshots(former.delivery, delivery, workspace.project)
+        rows = compare_rows(former.facts, facts, workspace.project)
         changes = compare_releases(former.facts, facts, rows)
 
     def register(version: str) -> Registration:

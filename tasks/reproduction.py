@@ -43,15 +43,15 @@ def check_record(model: str, version: str | None, folder: str) -> CheckedRecord:
     workspace = Workspace.find()
     release = _release(workspace, model, version)
     record_of(release)
-    rows = find_rows(release.delivery, workspace.project)
+    rows = find_rows(release, workspace.project)
     files = check_files(release, workspace.project)
-    for name, found in ((TRAINING, rows.training), (HOLDOUT, rows.holdout)):
+    for name, found in ((TRAINING, rows.learnt), (HOLDOUT, rows.holdout)):
         if found is not None:
             found.to_parquet(Path(folder) / name, index=False)
     return CheckedRecord(
         release_id=release.id,
         differences=(*rows.differences, *files),
-        usable=rows.training is not None
+        usable=rows.learnt is not None
         and rows.holdout is not None
         and not any(difference.decides for difference in files),
     )

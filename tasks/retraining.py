@@ -138,13 +138,14 @@ def _records(workspace: Workspace, champion: Release) -> list[WindowRecord]:
 
 
 def _new_labels(workspace: Workspace, config: ModelConfig, champion: Release, now: datetime) -> int:
-    """Count the labelled rows that are newer than those the champion was trained on."""
+    """Count the labelled rows that are newer than those the champion learnt."""
     rows = read_rows(config.data, root=workspace.project.root, until=now, task=config.task)
     rows = labelled(rows, config.data.target)
-    trained = champion.delivery.training
-    if config.data.time is None or trained.span.end is None:
-        return max(0, len(rows) - trained.rows - champion.delivery.holdout.rows)
-    return int((rows[config.data.time] > trained.span.end).sum())
+    learnt_until = champion.learnt.span.end
+    if config.data.time is None or learnt_until is None:
+        known = champion.delivery.training.rows + champion.delivery.holdout.rows
+        return max(0, len(rows) - known)
+    return int((rows[config.data.time] > learnt_until).sum())
 
 
 def _kept_in_a_row(releases: tuple[Release, ...]) -> int:

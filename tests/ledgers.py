@@ -15,6 +15,7 @@ ROWS = Snapshot(fingerprint="f", path="f.parquet", rows=1, span=Span())
 PATH = (
     ReleaseState.TRAINED,
     ReleaseState.GATED,
+    ReleaseState.REFITTED,
     ReleaseState.REGISTERED,
     ReleaseState.BUILT,
     ReleaseState.ROLLING_OUT,

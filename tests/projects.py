@@ -32,7 +32,7 @@ from tasks.evaluation import gate_candidate
 from tasks.images import build_release
 from tasks.registration import promote_release, register_release
 from tasks.rollout import roll_out
-from tasks.training import train_candidate
+from tasks.training import refit_candidate, train_candidate
 
 MODEL = "rides"
 WEEK = timedelta(days=7)
@@ -146,6 +146,7 @@ class Built:
     """What the tasks of a delivery gave, up to its bundle."""
 
     delivery: Delivery
+    judged: Candidate
     candidate: Candidate
     gated: Gated
     registration: Registration
@@ -155,11 +156,13 @@ class Built:
 def build(as_of: datetime = FIRST, reason: str = "test") -> Built:
     """Call the tasks of a delivery one after another, up to the bundle."""
     delivery = open_delivery.fn(MODEL, reason, as_of)
-    candidate = train_candidate.fn(delivery)
-    gated = gate_candidate.fn(delivery, candidate)
+    judged = train_candidate.fn(delivery)
+    gated = gate_candidate.fn(delivery, judged)
+    candidate = refit_candidate.fn(delivery, judged, gated)
     registration = register_release.fn(delivery, candidate, gated)
     return Built(
         delivery,
+        judged,
         candidate,
         gated,
         registration,

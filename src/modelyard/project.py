@@ -67,9 +67,9 @@ class Project:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def candidate_folder(self, delivery_id: str) -> Path:
-        """Folder of a trained model until its bundle is built."""
-        return self.folder("candidates", delivery_id)
+    def candidate_folder(self, delivery_id: str, fit: str = "") -> Path:
+        """Folder of a delivery's trained model, or of a further fit of its recipe."""
+        return self.folder("candidates", delivery_id, fit)
 
     def bundle_folder(self, model: str, version: str) -> Path:
         """Folder of one release's bundle; its parent exists."""

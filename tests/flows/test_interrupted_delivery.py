@@ -21,7 +21,17 @@ from tests.projects import (
 )
 from tests.ride_traffic import Traffic
 
-STEPS = ("Take rows", "Check rows", "Train", "Gate", "Register", "Build", "Roll out", "Promote")
+STEPS = (
+    "Take rows",
+    "Check rows",
+    "Train",
+    "Gate",
+    "Learn the holdout",
+    "Register",
+    "Build",
+    "Roll out",
+    "Promote",
+)
 EVERYWHERE = (
     Kill("Take rows", "running"),
     *(Kill(step, moment) for step in STEPS for moment in ("unrecorded", "completed")),
@@ -112,6 +122,8 @@ def test_a_second_delivery_killed_at_every_step_loses_no_request(
     kills = (
         Kill("Train", "unrecorded"),
         Kill("Gate", "unrecorded"),
+        Kill("Learn the holdout", "unrecorded"),
+        Kill("Learn the holdout", "recorded"),
         Kill("Register", "recorded"),
         Kill("Build", "unrecorded"),
         Kill("Roll out", "recorded"),

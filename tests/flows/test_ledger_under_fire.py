@@ -35,7 +35,16 @@ from tests.projects import (
 pytestmark = pytest.mark.timeout(900)
 
 KILLS = 25  # on each of the two databases
-STEPS = ("Take rows", "Train", "Gate", "Register", "Build", "Roll out", "Promote")
+STEPS = (
+    "Take rows",
+    "Train",
+    "Gate",
+    "Learn the holdout",
+    "Register",
+    "Build",
+    "Roll out",
+    "Promote",
+)
 MOMENTS = ("unrecorded", "recorded", "completed")
 DELIVERIES = 16
 PATIENCE = 840.0

@@ -138,7 +138,7 @@ def test_what_an_interrupted_training_logged_is_replaced(workspace: Workspace) -
         raise KeyboardInterrupt
     candidate = train_candidate.fn(delivery)
     assert runs_of(workspace, delivery.id) == [candidate.mlflow_run_id]
-    assert candidate.mlflow_run_id != left.info.run_id
+    assert candidate.mlflow_run_id != left
 
 
 def test_rows_that_were_changed_after_they_were_taken_are_not_trained_on(
@@ -250,7 +250,9 @@ def test_a_registration_is_numbered_once_and_mirrored_to_mlflow(workspace: Works
     (version,) = client.search_model_versions(f"name = '{MODEL}'")
     assert version.tags[DELIVERY_TAG] == built.delivery.id
     assert version.tags["semver"] == "1.0.0"
-    assert version.tags["data_fingerprint"] == built.delivery.training.fingerprint
+    learnt = workspace.ledger.release(MODEL, "1.0.0").learnt
+    assert learnt.with_holdout
+    assert version.tags["data_fingerprint"] == learnt.fingerprint
     assert version.description == registration.changelog.strip()
     assert client.get_registered_model(MODEL).aliases == {"challenger": int(version.version)}
     run = client.get_run(built.candidate.mlflow_run_id)

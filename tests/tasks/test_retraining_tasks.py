@@ -72,7 +72,7 @@ def test_a_retraining_killed_before_its_outcome_was_noted_counts_as_ended(
 def test_with_too_few_new_labels_it_waits_and_says_so(degraded: Workspace) -> None:
     champion = degraded.ledger.champion(MODEL)
     assert champion is not None
-    trained_until = champion.delivery.training.span.end
+    trained_until = champion.learnt.span.end
     assert trained_until is not None
     decision = decide_to_retrain.fn(MODEL, CAUSE, trained_until + timedelta(hours=12))
     assert decision.verdict is RetrainingVerdict.WAIT

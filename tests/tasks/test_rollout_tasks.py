@@ -146,7 +146,12 @@ def test_a_delivery_whose_rival_is_champion_no_more_is_opened_anew(workspace: Wo
     ledger.record(late.delivery.id, ReleaseState.ROLLING_OUT, late.build, why="test")
     rival = late.delivery.model_copy(update={"id": "rival"})
     ledger.open_release(rival, why="test")
-    for state in (ReleaseState.TRAINED, ReleaseState.GATED, ReleaseState.REGISTERED):
+    for state in (
+        ReleaseState.TRAINED,
+        ReleaseState.GATED,
+        ReleaseState.REFITTED,
+        ReleaseState.REGISTERED,
+    ):
         ledger.record("rival", state, rival, why="test")
     for state in (ReleaseState.BUILT, ReleaseState.ROLLING_OUT):
         ledger.record("rival", state, rival, why="test")

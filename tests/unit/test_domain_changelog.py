@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from modelyard.domain.changelog import RowChange, compare_releases, write_changelog, yank
 from modelyard.domain.gate import Gated, GateVerdict, Rule, decide
 from modelyard.domain.metrics import Interval
-from modelyard.domain.releases import ReleaseFacts, Snapshot
+from modelyard.domain.releases import Learnt, ReleaseFacts, Snapshot
 from modelyard.domain.values import Column, ColumnKind, Contract, MLTask, Span
 from modelyard.domain.versioning import derive_bump
 
@@ -20,7 +20,9 @@ def facts(fingerprint: str, rows: int, **changes: object) -> ReleaseFacts:
     given: dict = {
         "contract": CONTRACT,
         "recipe": {"estimator": "E", "params": {"depth": 3}},
-        "training": Snapshot(fingerprint=fingerprint, path="p", rows=rows, span=span),
+        "learnt": Learnt(
+            training=Snapshot(fingerprint=fingerprint, path="p", rows=rows, span=span)
+        ),
         "requirements": "numpy==2.0.1\npandas==2.3\n",
     }
     return ReleaseFacts(**{**given, **changes})
@@ -97,4 +99,21 @@ def test_a_release_that_was_taken_back_is_yanked() -> None:
     entry = write_changelog("1.0.0", DAY, "first", facts("a", 100), gated())
     assert yank(entry, "roll back: slow").startswith(
         "## [1.0.0] - 2024-03-01 [YANKED]\n\nTaken out of traffic: roll back: slow.\n"
+    )
+
+
+def test_a_release_that_learnt_the_holdout_says_so() -> None:
+    before = facts("a", 100)
+    span = Span(start=datetime(2024, 2, 1, 1, tzinfo=UTC), end=datetime(2024, 2, 8, tzinfo=UTC))
+    holdout = Snapshot(fingerprint="h", path="h", rows=20, span=span)
+    assert before.learnt is not None
+    after = facts("a", 100, learnt=before.learnt.model_copy(update={"holdout": holdout}))
+    assert derive_bump(before, after).bump == "PATCH"
+    (line,) = compare_releases(before, after, RowChange(shared=100, added=20, removed=0)).data[:1]
+    assert line == (
+        "trained on 120 rows, 2024-01-01 00:00 to 2024-02-08 00:00, the holdout among them; "
+        "was 100 rows, 2024-01-01 00:00 to 2024-02-01 00:00"
+    )
+    assert "Gate, before the holdout was learnt:" in write_changelog(
+        "1.0.1", DAY, "r", after, gated()
     )

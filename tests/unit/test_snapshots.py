@@ -8,11 +8,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from modelyard.adapters.data.selection import Selection, select_rows
-from modelyard.adapters.data.snapshots import find_snapshot, load_snapshot, store_snapshot
+from modelyard.adapters.data.snapshots import (
+    find_snapshot,
+    join_rows,
+    load_snapshot,
+    store_snapshot,
+)
 from modelyard.config import ModelConfig
 from modelyard.config.recorded import recorded_config, restore_config
 from modelyard.domain.releases import Snapshot
@@ -187,3 +193,15 @@ def test_the_newest_rows_are_never_in_training(project: Project) -> None:
     selection = select_rows(project.model(MODEL), project.root, SECOND)
     training, holdout = selection.part("training"), selection.part("holdout")
     assert training["hour"].max() < holdout["hour"].min()
+
+
+def test_rows_that_were_split_are_joined_as_they_were() -> None:
+    rows = pd.DataFrame(
+        {
+            "number": [1.0, np.nan, 3.0, 4.0],
+            "flag": pd.Series([None, None, True, False], dtype=object),
+            "text": pd.Series(["a", None, None, None], dtype=object),
+        }
+    )
+    parts = [rows.head(2), rows.tail(2).astype({"flag": bool})]  # as Parquet gives them back
+    pd.testing.assert_frame_equal(join_rows(parts), rows)

@@ -43,6 +43,7 @@ from modelyard.serving.model_file import ModelFile
 logging.getLogger("mlflow").setLevel(logging.ERROR)
 
 DELIVERY_TAG = "modelyard.delivery"
+_RELEASED_MODEL, _JUDGED_MODEL = "model", "judged_model"
 
 
 _TYPED_ROWS = 1000
@@ -79,8 +80,8 @@ class Tracking:
             self.client.search_experiments(max_results=1)
 
     @contextmanager
-    def training_run(self, delivery: Delivery) -> Iterator[Run]:
-        """Open the one run of a delivery; what an interrupted try left behind is deleted.
+    def training_run(self, delivery: Delivery) -> Iterator[str]:
+        """Open the one run of a delivery, give its id; what an interrupted try left is deleted.
 
         The run ends FINISHED, or FAILED where the block raises.
         """
@@ -91,7 +92,20 @@ class Tracking:
         with mlflow.start_run(
             experiment_id=experiment_id, run_name=f"deliver {delivery.model}", tags=tags
         ) as run:
-            yield run
+            yield run.info.run_id
+
+    @contextmanager
+    def continued_run(self, mlflow_run_id: str) -> Iterator[None]:
+        """Open a run again to log the model that is released.
+
+        What an interrupted try left behind is deleted.
+        """
+        experiment_id = self.client.get_run(mlflow_run_id).info.experiment_id
+        left = f"source_run_id = '{mlflow_run_id}' AND name = '{_RELEASED_MODEL}'"
+        for model in self.client.search_logged_models([experiment_id], filter_string=left):
+            self.client.delete_logged_model(model.model_id)
+        with mlflow.start_run(run_id=mlflow_run_id):
+            yield
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters of the active run."""
@@ -106,11 +120,19 @@ class Tracking:
             mlflow.log_input(dataset, context=context)
 
     def log_model(
-        self, pipeline: Any, stored: ModelFile, folder: Path, features: pd.DataFrame, pins: str
+        self,
+        pipeline: Any,
+        stored: ModelFile,
+        folder: Path,
+        features: pd.DataFrame,
+        pins: str,
+        *,
+        released: bool = True,
     ) -> str:
         """Log a fitted pipeline to the active run with signature and input example.
 
-        `stored` below `folder` is the same pipeline as a file; `pins` are its requirements.
+        `stored` below `folder` is the same pipeline as a file; `pins` are its requirements;
+        `released` is whether it will be registered, if the gate says promote.
         Returns the model's URI. Raises TransientError where no signature was stored, which MLflow
         passes over in silence.
         """
@@ -122,7 +144,7 @@ class Tracking:
             warnings.filterwarnings("ignore", message=".*[Ii]nteger column.*")
             info = log_sklearn_model(
                 pipeline,
-                name="model",
+                name=_RELEASED_MODEL if released else _JUDGED_MODEL,
                 signature=infer_signature(example, pipeline.predict(example)),
                 input_example=example,
                 pip_requirements=pins.splitlines(),

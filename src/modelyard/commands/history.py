@@ -96,13 +96,13 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show what differs between two releases: contract, recipe, data, environment, metrics."""
-    from modelyard.adapters.data.row_changes import compare_snapshots  # pandas, only where needed
+    from modelyard.adapters.data.row_changes import compare_rows  # pandas, only where needed
 
     project = Project.find()
     ledger = Ledger.open(project.ledger_url)
     name = project.model(model).name
     old, new = ledger.release(name, before), ledger.release(name, after)
-    rows = compare_snapshots(old.delivery, new.delivery, project)
+    rows = compare_rows(old.facts, new.facts, project)
     changes = compare_releases(old.facts, new.facts, rows)
     metrics = (_metrics(old), _metrics(new))
     if as_json:
@@ -178,17 +178,18 @@ def _service(project: Project, model: str) -> ServiceStatus | None:
 def _row(
     release: Release, ledger: Ledger, metric: str, service: ServiceStatus | None
 ) -> dict[str, Any]:
-    span = release.delivery.training.span
+    learnt = release.learnt
     interval = _metrics(release).get(metric)
     reproductions = ledger.reproductions(release.id)
     share = service.weights.get(release.version or "") if service and service.replicas else None
     return {
         "version": release.version,
         "state": release.state.value,
-        "trained_from": span.start and f"{span.start:%Y-%m-%d}",
-        "trained_to": span.end and f"{span.end:%Y-%m-%d}",
-        "training_rows": release.delivery.training.rows,
-        "by_reference": release.delivery.training.reference is not None,
+        "trained_from": learnt.span.start and f"{learnt.span.start:%Y-%m-%d}",
+        "trained_to": learnt.span.end and f"{learnt.span.end:%Y-%m-%d}",
+        "training_rows": learnt.rows,
+        "learnt_holdout": learnt.with_holdout,
+        "by_reference": learnt.by_reference,
         "metric": metric,
         "value": interval and interval.value,
         "low": interval and interval.low,

@@ -196,6 +196,11 @@ class Training(Section):
     """Keyword arguments of the estimator, or of the pipeline function."""
     window: WindowOrAll = "all"
     """Train on the newest rows of this span of event time, or on all of them."""
+    include_holdout: bool = True
+    """Once the gate has said promote, fit once more with the holdout's rows, and release that fit.
+
+    false releases the very fit that the gate judged: as old as the holdout is long, and measured.
+    """
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Random state of everything that draws."""
 

@@ -7,7 +7,7 @@ from datetime import date
 
 from modelyard.domain.gate import Gated
 from modelyard.domain.metrics import Interval
-from modelyard.domain.releases import ReleaseFacts, Snapshot
+from modelyard.domain.releases import Learnt, ReleaseFacts
 from modelyard.domain.values import Value
 from modelyard.domain.versioning import (
     Derivation,
@@ -27,7 +27,7 @@ contract of the service breaks; MINOR, another recipe; PATCH, new rows.
 
 
 class RowChange(Value):
-    """How the training rows of two releases relate, compared by the values that both have."""
+    """How the rows that two releases learnt relate, compared by the values that both have."""
 
     shared: int
     added: int
@@ -97,7 +97,7 @@ def write_changelog(
         )
         parts += _section("Changed", changed)
         parts += _section("Removed", changes.broken)
-    parts += ["Gate:", "", *(f"- {reason}" for reason in gated.decision.reasons)]
+    parts += [_gate(facts), "", *(f"- {reason}" for reason in gated.decision.reasons)]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -117,7 +117,7 @@ def _first_release(facts: ReleaseFacts) -> list[str]:
         f"First release: {facts.contract.task.replace('_', ' ')} of `{facts.contract.target}` "
         f"from {len(facts.contract.columns)} columns.",
         f"Estimator: `{facts.recipe.get('estimator')}`.",
-        *([f"Data: trained on {_rows(facts.training)}."] if facts.training else []),
+        *([f"Data: trained on {_rows(facts.learnt)}."] if facts.learnt else []),
     ]
 
 
@@ -144,7 +144,7 @@ def _signed(gain: Interval) -> str:
 def _data_changes(
     before: ReleaseFacts, after: ReleaseFacts, rows: RowChange | None
 ) -> tuple[str, ...]:
-    old, new = before.training, after.training
+    old, new = before.learnt, after.learnt
     if old is None or new is None or old.fingerprint == new.fingerprint:
         return ()
     lines = [f"trained on {_rows(new)}; was {_rows(old)}"]
@@ -158,8 +158,15 @@ def _data_changes(
     return tuple(lines)
 
 
-def _rows(snapshot: Snapshot) -> str:
-    span = snapshot.span
-    if span.start is None or span.end is None:
-        return f"{snapshot.rows:,} rows"
-    return f"{snapshot.rows:,} rows, {span.start:%Y-%m-%d %H:%M} to {span.end:%Y-%m-%d %H:%M}"
+def _gate(facts: ReleaseFacts) -> str:
+    """Head what the gate said: its figures are those of a fit that had not learnt the holdout."""
+    learnt = facts.learnt is not None and facts.learnt.with_holdout
+    return "Gate, before the holdout was learnt:" if learnt else "Gate:"
+
+
+def _rows(learnt: Learnt) -> str:
+    span = learnt.span
+    words = f"{learnt.rows:,} rows"
+    if span.start is not None and span.end is not None:
+        words += f", {span.start:%Y-%m-%d %H:%M} to {span.end:%Y-%m-%d %H:%M}"
+    return f"{words}, the holdout among them" if learnt.with_holdout else words

@@ -123,7 +123,7 @@ def _mirrored(release: Release) -> MirroredVersion:
     tags = {
         "semver": registration.version,
         "reason": release.delivery.reason,
-        "data_fingerprint": release.delivery.training.fingerprint,
+        "data_fingerprint": release.learnt.fingerprint,
         "state": release.state.value,
         **({"digest": built["digest"]} if built else {}),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -23,6 +24,8 @@ class ReleaseState(StrEnum):
     """The fitted candidate and its MLflow run exist."""
     GATED = "gated"
     """The gate said promote."""
+    REFITTED = "refitted"
+    """Its recipe was fitted once more, with the holdout's rows; this fit is what is released."""
     REGISTERED = "registered"
     """It has a semantic version and an MLflow model version with the alias `challenger`."""
     BUILT = "built"
@@ -49,7 +52,10 @@ _NEXT: dict[ReleaseState, frozenset[ReleaseState]] = {
     ReleaseState.TRAINED: frozenset(
         {ReleaseState.GATED, ReleaseState.KEPT_CHAMPION, ReleaseState.ABORTED}
     ),
-    ReleaseState.GATED: frozenset({ReleaseState.REGISTERED, ReleaseState.ABORTED}),
+    ReleaseState.GATED: frozenset(
+        {ReleaseState.REFITTED, ReleaseState.REGISTERED, ReleaseState.ABORTED}
+    ),
+    ReleaseState.REFITTED: frozenset({ReleaseState.REGISTERED, ReleaseState.ABORTED}),
     ReleaseState.REGISTERED: frozenset({ReleaseState.BUILT, ReleaseState.ABORTED}),
     ReleaseState.BUILT: frozenset({ReleaseState.ROLLING_OUT, ReleaseState.ABORTED}),
     ReleaseState.ROLLING_OUT: frozenset({ReleaseState.CHAMPION, ReleaseState.ABORTED}),
@@ -66,6 +72,7 @@ UNFINISHED = frozenset(
         ReleaseState.CHECKED,
         ReleaseState.TRAINED,
         ReleaseState.GATED,
+        ReleaseState.REFITTED,
         ReleaseState.REGISTERED,
         ReleaseState.BUILT,
         ReleaseState.ROLLING_OUT,
@@ -148,6 +155,44 @@ class Delivery(Value):
     """Infinite cells of the source by column, which were read as missing."""
 
 
+class Learnt(Value):
+    """The rows that a model was fitted on: the training rows, or the holdout's after them too."""
+
+    training: Snapshot
+    holdout: Snapshot | None = None
+    """None for a fit that has not learnt it."""
+
+    @property
+    def with_holdout(self) -> bool:
+        return self.holdout is not None
+
+    @property
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """In the order of time."""
+        return (self.training,) if self.holdout is None else (self.training, self.holdout)
+
+    @property
+    def fingerprint(self) -> str:
+        """The training rows' fingerprint, or sha256 over that and the holdout's."""
+        if self.holdout is None:
+            return self.training.fingerprint
+        both = self.training.fingerprint + self.holdout.fingerprint
+        return hashlib.sha256(both.encode()).hexdigest()
+
+    @property
+    def rows(self) -> int:
+        return sum(snapshot.rows for snapshot in self.snapshots)
+
+    @property
+    def span(self) -> Span:
+        return Span(start=self.snapshots[0].span.start, end=self.snapshots[-1].span.end)
+
+    @property
+    def by_reference(self) -> bool:
+        """Whether any of them is not copied."""
+        return any(snapshot.reference is not None for snapshot in self.snapshots)
+
+
 class Candidate(Value):
     """A trained model that is not registered yet."""
 
@@ -163,6 +208,8 @@ class Candidate(Value):
     environment: dict[str, str]
     """Python, platform and code revision."""
     fit_seconds: float
+    learnt_holdout: bool = False
+    """Whether it was fitted on the holdout's rows as well, after the gate had judged."""
     record: Record | None = None
     """What it takes to train it again; None for releases that were made before there were any."""
 
@@ -176,7 +223,7 @@ class ReleaseFacts(Value):
     """Pinned requirements, one a line."""
     environment: dict[str, str] = Field(default_factory=dict)
     """Python, platform and code revision."""
-    training: Snapshot | None = None
+    learnt: Learnt | None = None
 
 
 class Registration(Value):
@@ -240,8 +287,21 @@ class Release(Value):
         return Build.model_validate(self.payload(ReleaseState.BUILT))
 
     @property
-    def candidate(self) -> Candidate:
+    def judged(self) -> Candidate:
+        """The fit that the gate judged, on rows that it had not seen."""
         return Candidate.model_validate(self.payload(ReleaseState.TRAINED))
+
+    @property
+    def candidate(self) -> Candidate:
+        """The fit that is released: the one with the holdout's rows where there is one."""
+        refitted = self.payload(ReleaseState.REFITTED)
+        return self.judged if refitted is None else Candidate.model_validate(refitted)
+
+    @property
+    def learnt(self) -> Learnt:
+        """The rows that the released fit learnt, or, while there is none, those it begins with."""
+        with_holdout = self.payload(ReleaseState.REFITTED) is not None
+        return rows_learnt(self.delivery, with_holdout=with_holdout)
 
     @property
     def registration(self) -> Registration:
@@ -252,6 +312,11 @@ class Release(Value):
         return facts_of(self.delivery, self.candidate)
 
 
+def rows_learnt(delivery: Delivery, *, with_holdout: bool) -> Learnt:
+    """Return the rows that a fit of a delivery learns."""
+    return Learnt(training=delivery.training, holdout=delivery.holdout if with_holdout else None)
+
+
 def facts_of(delivery: Delivery, candidate: Candidate) -> ReleaseFacts:
     """Return what a release was made of, or will be."""
     return ReleaseFacts(
@@ -259,5 +324,5 @@ def facts_of(delivery: Delivery, candidate: Candidate) -> ReleaseFacts:
         recipe=candidate.recipe,
         requirements=candidate.requirements,
         environment=candidate.environment,
-        training=delivery.training,
+        learnt=rows_learnt(delivery, with_holdout=candidate.learnt_holdout),
     )

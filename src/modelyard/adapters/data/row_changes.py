@@ -5,22 +5,24 @@ from __future__ import annotations
 import pandas as pd
 
 from modelyard.adapters.data.hashes import row_hashes
-from modelyard.adapters.data.snapshots import load_snapshot
+from modelyard.adapters.data.snapshots import load_learnt
 from modelyard.adapters.learning.outcomes import as_labels
 from modelyard.domain.changelog import RowChange
-from modelyard.domain.releases import Delivery
+from modelyard.domain.releases import ReleaseFacts
 from modelyard.domain.values import Contract, MLTask
 from modelyard.errors import InvalidInputError
 from modelyard.project import Project
 
 
-def compare_snapshots(before: Delivery, after: Delivery, project: Project) -> RowChange | None:
-    """Count the training rows that two deliveries share, by the columns that both have.
+def compare_rows(before: ReleaseFacts, after: ReleaseFacts, project: Project) -> RowChange | None:
+    """Count the rows that two releases both learnt, by the columns that both have.
 
     None where the rows of one of them are no longer stored as they were.
     """
+    if before.learnt is None or after.learnt is None:
+        return None
     try:
-        old, new = load_snapshot(before.training, project), load_snapshot(after.training, project)
+        old, new = load_learnt(before.learnt, project), load_learnt(after.learnt, project)
     except InvalidInputError:
         return None
     both = [name for name in new.columns if name in old.columns]

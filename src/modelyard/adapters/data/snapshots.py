@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from modelyard.adapters.data.hashes import column_digests, fingerprint_rows
 from modelyard.adapters.data.references import read_reference, refer_to_rows, reference_changes
 from modelyard.adapters.data.selection import Part, Selection
 from modelyard.config import ModelConfig
-from modelyard.domain.releases import Change, Snapshot
+from modelyard.domain.releases import Change, Learnt, Snapshot
 from modelyard.domain.values import Span
 from modelyard.errors import DataError
 from modelyard.project import Project
@@ -77,6 +78,21 @@ def load_snapshot(snapshot: Snapshot, project: Project) -> pd.DataFrame:
         f"{project.snapshot_folder() / str(snapshot.path)} was changed: its rows no longer hash "
         f"to its name ({what}). Restore the file from a backup."
     )
+
+
+def load_learnt(learnt: Learnt, project: Project) -> pd.DataFrame:
+    """Return the rows that a model was fitted on, in time order. Raises DataError likewise."""
+    return join_rows([load_snapshot(snapshot, project) for snapshot in learnt.snapshots])
+
+
+def join_rows(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of one frame after those of another, as they were before they were split."""
+    if len(parts) == 1:
+        return parts[0]
+    # Parquet types a column of objects by the values that it holds, so parts may differ in it.
+    mixed = [name for name in parts[0] if len({part[name].dtype for part in parts}) > 1]
+    alike = [part.astype(dict.fromkeys(mixed, object)) for part in parts]
+    return pd.concat(alike, ignore_index=True)
 
 
 def read_stored(path: Path) -> pd.DataFrame:

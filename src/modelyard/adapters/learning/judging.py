@@ -13,13 +13,12 @@ from modelyard.adapters.data.snapshots import load_snapshot
 from modelyard.adapters.data.times import as_datetime64
 from modelyard.adapters.learning.outcomes import Outcomes, as_labels, as_outcomes, as_truth
 from modelyard.adapters.learning.pipelines import fit_baseline
+from modelyard.adapters.learning.rivals import Rival, choose_rival
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
-from modelyard.domain.releases import Candidate, Delivery, Release
+from modelyard.domain.releases import Candidate, Delivery, Release, rows_learnt
 from modelyard.domain.values import Contract
 from modelyard.errors import InvalidInputError, RequestError
-from modelyard.project import Project
-from modelyard.serving.bundle import load_bundle
 from modelyard.serving.model_file import ModelFile, load_model
 from modelyard.serving.predictor import Predictor, prepare_features
 
@@ -81,8 +80,8 @@ def compare(
     contract = delivery.contract
     rows = load_snapshot(delivery.holdout, project)
     training = load_snapshot(delivery.training, project)
-    learnt = None if champion is None else _learnt_keys(champion, project, config, rows)
-    unseen = _unseen(rows, champion, learnt, config)
+    rival = None if champion is None else choose_rival(workspace, config, champion, rows)
+    unseen = np.ones(len(rows), dtype=bool) if rival is None else rival.unseen
     rows, seen = rows[unseen].reset_index(drop=True), int((~unseen).sum())
     if rows.empty:
         raise InvalidInputError(
@@ -90,9 +89,9 @@ def compare(
         )
     keys = row_keys(rows, config.data, config.evaluation.group)
     own = row_keys(training, config.data, config.evaluation.group)
-    shared = {"the challenger": _shared(keys, own)}
-    if champion is not None and learnt is not None:
-        shared[f"champion {champion.version}"] = _shared(keys, learnt)
+    shared = {"the challenger": int(np.isin(keys, own).sum())}
+    if rival is not None:
+        shared[rival.name] = rival.shared
     truth = as_truth(rows[contract.target], contract)
     file = ModelFile.model_validate(candidate.model_file)
     folder = project.home / candidate.folder
@@ -104,8 +103,9 @@ def compare(
         config.evaluation.primary_metric,
     )
     former, note = None, ""
-    if champion is not None:
-        former, note = _judge_champion(project, champion, rows, contract)
+    if champion is not None and rival is not None:
+        former, note = _judge_champion(champion, rival, rows, contract)
+    learns = rows_learnt(delivery, with_holdout=config.training.include_holdout)
     timed = config.evaluation.max_latency_ms is not None
     return Comparison(
         contract=contract,
@@ -118,55 +118,15 @@ def compare(
         baseline=_judge("the naive model", Predictor(naive, contract), features),
         seen=seen,
         shared=shared,
-        rows_are_new=champion is None
-        or delivery.training.fingerprint != champion.delivery.training.fingerprint,
+        rows_are_new=champion is None or learns.fingerprint != champion.learnt.fingerprint,
         recipe_is_new=champion is None or candidate.recipe != champion.candidate.recipe,
         latency_ms=_latency_ms(predictor, rows.head(1)) if timed else None,
         model_bytes=(folder / file.path).stat().st_size,
     )
 
 
-def _learnt_keys(
-    champion: Release, project: Project, config: ModelConfig, like: pd.DataFrame
-) -> np.ndarray | None:
-    """Return the keys of the rows that the champion was trained on; None where they were not kept.
-
-    Of the columns that `like` has: a source may have got new ones.
-    """
-    trained = champion.delivery.training
-    if trained.path is None and config.data.time is not None:
-        return None  # by reference: too many to read again, and their span tells them apart
-    old = load_snapshot(trained, project)
-    known_by = config.evaluation.group or config.data.id
-    if known_by is not None and known_by not in old.columns:
-        return None
-    shared = [name for name in like.columns if name in old.columns]
-    return row_keys(old[shared], config.data, config.evaluation.group)
-
-
-def _unseen(
-    rows: pd.DataFrame, champion: Release | None, learnt: np.ndarray | None, config: ModelConfig
-) -> np.ndarray:
-    """Return which holdout rows the champion was not trained on; the challenger's split is strict.
-
-    By time where both spans are known, otherwise by what each row is known by.
-    """
-    if champion is None:
-        return np.ones(len(rows), dtype=bool)
-    end = champion.delivery.training.span.end
-    if config.data.time is not None and end is not None:
-        return (rows[config.data.time] > pd.Timestamp(end)).to_numpy()
-    if learnt is None:
-        return np.ones(len(rows), dtype=bool)
-    return ~np.isin(row_keys(rows, config.data, config.evaluation.group), learnt)
-
-
-def _shared(keys: np.ndarray, learnt: np.ndarray) -> int:
-    return int(np.isin(keys, learnt).sum())
-
-
 def _judge_champion(
-    project: Project, champion: Release, rows: pd.DataFrame, contract: Contract
+    champion: Release, rival: Rival, rows: pd.DataFrame, contract: Contract
 ) -> tuple[Judged | None, str]:
     before = champion.delivery.contract
     same = (before.task, before.target, before.classes, before.positive) == (
@@ -175,16 +135,14 @@ def _judge_champion(
         contract.classes,
         contract.positive,
     )
-    name = f"champion {champion.version}"
     if not same:
-        return None, f"{name} predicts another outcome"
-    bundle = load_bundle(project.home / champion.build.bundle, champion.build.digest)
+        return None, f"champion {champion.version} predicts another outcome"
+    predictor = rival.load()
     try:
-        predictor = bundle.predictor
         features = prepare_features(rows, predictor.contract)
-        return _judge(name, predictor, features), ""
+        return _judge(rival.name, predictor, features), ""
     except RequestError as err:
-        return None, f"{name} cannot read these rows: {err}"
+        return None, f"{rival.name} cannot read these rows: {err}"
 
 
 def _judge(name: str, predictor: Predictor, features: pd.DataFrame) -> Judged:

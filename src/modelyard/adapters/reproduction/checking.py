@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from modelyard.adapters.data.snapshots import find_snapshot
+from modelyard.adapters.data.snapshots import find_snapshot, join_rows
 from modelyard.adapters.records.store import RecordStore
 from modelyard.domain.records import Record, StoredFile, pins_of
-from modelyard.domain.releases import Delivery, Release, ReleaseState, Snapshot
+from modelyard.domain.releases import Release, ReleaseState, Snapshot
 from modelyard.domain.reproduction import Difference, Part, compare_facts, compare_pins
 from modelyard.errors import BundleError, ReproductionError
 from modelyard.project import Project
@@ -19,7 +19,8 @@ from modelyard.serving.bundle import REQUIREMENTS
 class Rows(NamedTuple):
     """The rows of a release as they are now; None where a file cannot be read."""
 
-    training: pd.DataFrame | None
+    learnt: pd.DataFrame | None
+    """What the released fit learnt: the training rows, or the holdout's after them too."""
     holdout: pd.DataFrame | None
     differences: tuple[Difference, ...]
 
@@ -35,8 +36,8 @@ def record_of(release: Release) -> Record:
     return record
 
 
-def find_rows(delivery: Delivery, project: Project) -> Rows:
-    """Read both sets of rows and name what is not as it was. Raises DataError where one is gone."""
+def find_rows(release: Release, project: Project) -> Rows:
+    """Read a release's rows and name what is not as it was. Raises DataError where one is gone."""
 
     def find(snapshot: Snapshot, name: str) -> tuple[pd.DataFrame | None, list[Difference]]:
         found = find_snapshot(snapshot, project)
@@ -51,9 +52,12 @@ def find_rows(delivery: Delivery, project: Project) -> Rows:
             for change in found.changes
         ]
 
-    training, first = find(delivery.training, "training")
-    holdout, second = find(delivery.holdout, "holdout")
-    return Rows(training, holdout, (*first, *second))
+    learnt, first = find(release.delivery.training, "training")
+    holdout, second = find(release.delivery.holdout, "holdout")
+    if release.learnt.with_holdout:
+        both = None if learnt is None or holdout is None else join_rows([learnt, holdout])
+        return Rows(both, holdout, (*first, *second))
+    return Rows(learnt, holdout, (*first, *second))
 
 
 def check_files(release: Release, project: Project) -> list[Difference]:

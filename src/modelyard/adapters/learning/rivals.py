@@ -1,0 +1,92 @@
+"""Which fit of the champion does a challenger have to beat, and on which rows?
+
+Both must not have learnt the rows. The released fit of the champion knows the holdout that it was
+judged on; while few rows are newer than that, its judged fit is compared instead, which does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from modelyard.adapters.data.selection import row_keys
+from modelyard.adapters.data.snapshots import load_learnt
+from modelyard.adapters.workspace import Workspace
+from modelyard.config import ModelConfig
+from modelyard.domain.releases import Learnt, Release, rows_learnt
+from modelyard.project import Project
+from modelyard.serving.bundle import load_bundle
+from modelyard.serving.model_file import ModelFile, load_model
+from modelyard.serving.predictor import Predictor
+
+
+class Rival(NamedTuple):
+    """A fit of the champion, and the rows that it can be compared on."""
+
+    name: str
+    unseen: np.ndarray
+    """Which rows it has not learnt, shape (rows,)."""
+    shared: int
+    """How many of them are among its training rows, though their time says otherwise."""
+    load: Callable[[], Predictor]
+
+
+def choose_rival(
+    workspace: Workspace, config: ModelConfig, champion: Release, rows: pd.DataFrame
+) -> Rival:
+    """Return the fit that serves, or the judged one where that leaves too few rows unseen."""
+    project = workspace.project
+    serving = Rival(
+        f"champion {champion.version}",
+        *_unseen(project, config, champion.learnt, rows),
+        lambda: _load_serving(project, champion),
+    )
+    enough = serving.unseen.sum() >= config.evaluation.min_rows
+    if enough or not champion.learnt.with_holdout:
+        return serving
+    judged = champion.judged
+    file = ModelFile.model_validate(judged.model_file)
+    folder = project.home / judged.folder
+    if not (folder / file.path).is_file():  # candidates need no backup
+        return serving
+    return Rival(
+        f"champion {champion.version} before it learnt its holdout",
+        *_unseen(project, config, rows_learnt(champion.delivery, with_holdout=False), rows),
+        lambda: Predictor(load_model(file, folder), champion.delivery.contract),
+    )
+
+
+def _unseen(
+    project: Project, config: ModelConfig, learnt: Learnt, rows: pd.DataFrame
+) -> tuple[np.ndarray, int]:
+    """Return which rows a fit has not learnt by their time, and how many of them it has all the
+    same; where rows have no time, by what each is known by."""
+    known = _known(project, config, learnt, rows)
+    if config.data.time is None or learnt.span.end is None:
+        return ~known, 0
+    newer = (rows[config.data.time] > pd.Timestamp(learnt.span.end)).to_numpy()
+    return newer, int((newer & known).sum())
+
+
+def _known(project: Project, config: ModelConfig, learnt: Learnt, rows: pd.DataFrame) -> np.ndarray:
+    """Return which rows are among the learnt ones, by what each is known by, shape (rows,)."""
+    if learnt.by_reference and config.data.time is not None:
+        return np.zeros(len(rows), dtype=bool)  # too many to read again; their span tells
+    old = load_learnt(learnt, project)
+    # A source may have got new columns, and lost old ones.
+    shared = [name for name in rows.columns if name in old.columns]
+    known_by = config.evaluation.group or config.data.id
+    if known_by is not None and known_by not in shared:
+        return np.zeros(len(rows), dtype=bool)
+    keys, learnt_keys = (
+        row_keys(part[shared], config.data, config.evaluation.group) for part in (rows, old)
+    )
+    return np.isin(keys, learnt_keys)
+
+
+def _load_serving(project: Project, champion: Release) -> Predictor:
+    build = champion.build
+    return load_bundle(project.home / build.bundle, build.digest).predictor
