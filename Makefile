@@ -6,8 +6,9 @@ export UV_COMPILE_BYTECODE := 1
 export UV_PROJECT_ENVIRONMENT := .venv
 # pytest: one worker for each core
 JOBS ?= auto
+BENCHMARKS ?= gate
 
-.PHONY: help install demo demo-down test check fix up down clean
+.PHONY: help install demo demo-down test check bench fix up down clean
 
 help:  ## Say what each word does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -35,6 +36,11 @@ check: install  ## Lint, types, import contracts
 	$(RUN) ruff format --check
 	$(RUN) lint-imports
 	$(RUN) pyright
+
+bench: install  ## Measure every claim beside its peers; BENCH_ARGS=--quick for a small run
+	@for file in $(BENCHMARKS); do \
+	    $(RUN) python -m benchmarks.$$file $(BENCH_ARGS) --json $$file.json || failed=1; \
+	done; exit $${failed:-0}
 
 fix: install  ## Mend what can be mended by itself
 	$(RUN) ruff check --fix

@@ -61,7 +61,8 @@ class Choice(NamedTuple):
     """What a rule served over the stream."""
 
     metric: float
-    releases: int
+    decisions: str
+    """P for each window that changed the release, k for each that kept it."""
 
 
 @dataclass(frozen=True)
@@ -253,13 +254,13 @@ def serve(stream: Stream, served: list[Model]) -> Choice:
         if np.isfinite(value):
             found.append(value)
             weights.append(len(rows))
-    changes = sum(new is not old for old, new in pairwise(served))
-    return Choice(float(np.average(found, weights=weights)), changes)
+    decisions = "".join("k" if new is old else "P" for old, new in pairwise(served))
+    return Choice(float(np.average(found, weights=weights)), decisions)
 
 
 def measure_streams(quick: bool) -> list[Claim]:
     """Serve each stream by each rule."""
-    rows, claims = [], []
+    rows, decisions, claims = [], [], []
     for name in STREAMS[-1:] if quick else STREAMS:
         data_folder(name)
         config = load_model_config(ROOT / "configs" / "models", name)
@@ -277,9 +278,13 @@ def measure_streams(quick: bool) -> list[Claim]:
         rows.append(
             (
                 *(name, stream.metric.name, len(stream.ends)),
-                *(f"{choice.metric:.4f} ({choice.releases})" for choice in chosen.values()),
+                *(f"{choice.metric:.4f}" for choice in chosen.values()),
             )
         )
+        decisions += [
+            (name, rule, choice.decisions, choice.decisions.count("P"))
+            for rule, choice in chosen.items()
+        ]
         short = sign * (best - chosen["gate"].metric) / abs(best)
         claims.append(
             claim(
@@ -290,8 +295,13 @@ def measure_streams(quick: bool) -> list[Claim]:
             )
         )
     show(
-        "Real streams: metric served (new releases), a refit a window",
+        "Real streams: metric served, a refit a window",
         ("stream", "metric", "windows", *RULES),
         rows,
+    )
+    show(
+        "Decisions, window by window (P: promoted, k: kept)",
+        ("stream", "rule", "decisions", "releases"),
+        decisions,
     )
     return claims

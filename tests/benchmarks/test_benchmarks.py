@@ -1,0 +1,37 @@
+"""Does a short run of each benchmark say what holds?"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ("gate",)
+
+
+@pytest.mark.timeout(1_200)
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_quick_run_holds_all_its_claims(name: str, tmp_path: Path) -> None:
+    data = Path(os.environ.get("MODELYARD_DATA", ROOT / "data"))
+    if not data.is_dir():
+        pytest.skip(f"There are no data sets: {data} is no folder; set MODELYARD_DATA.")
+    written = tmp_path / "claims.json"
+
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--json", str(written)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MODELYARD_DATA": str(data)},
+    )
+
+    assert written.is_file(), done.stdout + done.stderr
+    claims = json.loads(written.read_text())["claims"]
+    assert claims
+    assert [claim for claim in claims if not claim["holds"]] == [], done.stdout
+    assert done.returncode == 0
