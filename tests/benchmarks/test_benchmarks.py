@@ -16,10 +16,7 @@ BENCHMARKS = ("gate",)
 
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_a_quick_run_holds_all_its_claims(name: str, tmp_path: Path) -> None:
-    data = Path(os.environ.get("MODELYARD_DATA", ROOT / "data"))
-    if not data.is_dir():
-        pytest.skip(f"There are no data sets: {data} is no folder; set MODELYARD_DATA.")
+def test_a_quick_run_holds_all_its_claims(name: str, data_folder: Path, tmp_path: Path) -> None:
     written = tmp_path / "claims.json"
 
     done = subprocess.run(
@@ -27,7 +24,7 @@ def test_a_quick_run_holds_all_its_claims(name: str, tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        env={**os.environ, "MODELYARD_DATA": str(data)},
+        env={**os.environ, "MODELYARD_DATA": str(data_folder)},
     )
 
     assert written.is_file(), done.stdout + done.stderr

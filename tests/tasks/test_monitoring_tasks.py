@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
+from modelyard.adapters.data.inference_log import PREDICTION
+from modelyard.adapters.watching import drawn_rows, reference_profile, reference_rows
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.drift import DriftOutcome
+from modelyard.domain.gate import Gated
 from modelyard.domain.monitoring import WindowRecord
 from modelyard.domain.performance import PerformanceOutcome
 from modelyard.domain.quality import QualityOutcome
+from modelyard.domain.releases import ReleaseState
 from modelyard.domain.windows import Window
 from modelyard.errors import UnknownReleaseError
-from tasks.monitoring import find_due_windows, measure_window, record_window, show_monitoring
+from tasks.monitoring import (
+    find_due_windows,
+    measure_window,
+    record_window,
+    report_window,
+    show_monitoring,
+)
 from tests.projects import FIRST, MODEL, SECOND, WEEK, load_labels
 
 AS_OF = FIRST + 2 * WEEK
@@ -107,3 +118,35 @@ def test_the_monitoring_run_in_mlflow_is_made_once(monitored: Workspace) -> None
     assert len(runs) == 1
     plots = client.list_artifacts(runs[0].info.run_id, "plots")
     assert plots
+
+
+def test_drift_of_predictions_is_measured_against_rows_that_the_judged_fit_had_not_learnt(
+    monitored: Workspace,
+) -> None:
+    champion = monitored.ledger.champion(MODEL)
+    assert champion is not None
+    rows = reference_rows(monitored, champion)
+    assert rows[PREDICTION].notna().tolist() == [False] * 168 + [True] * 72
+    error = (rows[PREDICTION] - rows["cnt"]).abs().mean()
+    gated = Gated.model_validate(champion.payload(ReleaseState.GATED))
+    assert error == pytest.approx(gated.metrics["mae"].value)
+    profile = reference_profile(monitored, champion)
+    assert profile.rows == 240
+    present = {name: column.present for name, column in profile.columns.items()}
+    assert present == {"temp": 240, "wind": 240, "season": 240, "prediction": 72}
+    assert not any(column.nulls for column in profile.columns.values())
+    drawn = drawn_rows(rows, champion.delivery.contract)
+    assert drawn["cnt"].notna().sum() == 72
+
+
+@pytest.mark.parametrize("labels", ["none", "all"])
+def test_a_report_is_drawn_against_a_reference_of_which_only_the_holdout_has_predictions(
+    monitored: Workspace, labels: str
+) -> None:
+    if labels == "all":
+        load_labels(monitored, FIRST, FIRST + 2 * WEEK)
+    record = measure_window.fn(MODEL, find_due_windows.fn(MODEL, AS_OF)[0], AS_OF)
+    shown = report_window.fn(MODEL, record, AS_OF, always=True)
+    assert shown.report is not None
+    page = monitored.project.folder("reports", MODEL) / Path(shown.report).name
+    assert page.stat().st_size > 100_000

@@ -54,7 +54,7 @@ class Replay:
         speed: float | None = None,
     ) -> None:
         """Read the rows from `start` on: by default those newer than what the champion was judged
-        on, or where there is none, than what it was trained on.
+        on, or where there is none, the ones that it was judged on.
 
         `speed` is how many times faster than real time rows are sent; None is as fast as the
         service answers. Raises DataError where no row is left.
@@ -73,6 +73,11 @@ class Replay:
         self._flow_at_work = threading.Event()
         self.traffic = Traffic()
         self.rows = self._read(source, start, end, champion)
+        learnt_until = champion.learnt.span.end
+        self.learnt = (
+            0 if learnt_until is None else int((self.rows[self._time] <= learnt_until).sum())
+        )
+        """Rows that the champion has learnt: its errors on them say nothing."""
         self._sent_as = self._sent_before()
         self.sent_before = int(self._sent_as.notna().sum())
         self._labelled = pd.Series(False, index=self.rows.index)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,9 +21,11 @@ from modelyard.adapters.data.inference_log import (
 )
 from modelyard.adapters.data.labels import ID as LABEL_ID
 from modelyard.adapters.data.labels import LABEL, read_labels
-from modelyard.adapters.data.snapshots import load_snapshot
+from modelyard.adapters.data.snapshots import load_learnt, load_snapshot
+from modelyard.adapters.learning.fitting import read_predictions as stored_predictions
 from modelyard.adapters.learning.outcomes import Outcomes, as_truth, class_name
 from modelyard.adapters.learning.scorers import find_metric
+from modelyard.adapters.records.store import RecordStore
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
 from modelyard.domain.drift import DriftPolicy, judge_drift
@@ -32,7 +36,7 @@ from modelyard.domain.performance import PerformancePolicy, judge_performance
 from modelyard.domain.profiles import PREDICTION as PREDICTED
 from modelyard.domain.profiles import Profile, profile_reference, profile_window
 from modelyard.domain.quality import QualityPolicy, judge_quality
-from modelyard.domain.releases import Release, ReleaseState
+from modelyard.domain.releases import Release, ReleaseState, rows_learnt
 from modelyard.domain.values import ColumnKind, Contract
 from modelyard.domain.windows import Window
 from modelyard.errors import InvalidInputError
@@ -137,12 +141,18 @@ def measure(
 
 
 def reference_profile(workspace: Workspace, release: Release) -> Profile:
-    """Return the profile of the rows that a release was trained on, made on first use."""
+    """Return the profile that drift of a release is measured against, made on first use."""
 
     def make() -> Profile:
         rows, contract = reference_rows(workspace, release), release.delivery.contract
-        columns = _columns(prepare_features(rows, contract), rows, contract)
-        return profile_reference(columns, profiled_kinds(contract))
+        columns, kinds = (
+            _columns(prepare_features(rows, contract), rows, contract),
+            profiled_kinds(contract),
+        )
+        answered = {PREDICTED: columns.pop(PREDICTED)[-release.delivery.holdout.rows :]}
+        features = profile_reference(columns, {name: kinds[name] for name in columns})
+        predicted = profile_reference(answered, {PREDICTED: kinds[PREDICTED]})
+        return Profile(rows=features.rows, columns=features.columns | predicted.columns)
 
     folder = workspace.project.folder("profiles", release.model)
     return stored_profile(folder / f"{release.id}.json", make)
@@ -171,7 +181,7 @@ def drawn_rows(
     rows: pd.DataFrame, contract: Contract, labels: pd.Series | None = None
 ) -> pd.DataFrame:
     """Return features, prediction and target of rows, as a drift report draws them."""
-    target = rows[contract.target] if labels is None else labels
+    target = rows[contract.target].where(rows[PREDICTION].notna()) if labels is None else labels
     if contract.task.is_classification:
         target = target.map(class_name, na_action="ignore")
     return prepare_features(rows, contract).assign(
@@ -180,12 +190,29 @@ def drawn_rows(
 
 
 def reference_rows(workspace: Workspace, release: Release) -> pd.DataFrame:
-    """Return the rows that drift of a release is measured against, with its predictions."""
-    rows = load_snapshot(release.delivery.training, workspace.project)
-    build = release.build
-    bundle = load_bundle(workspace.project.home / build.bundle, build.digest)
-    predictions = bundle.predictor.predict_frame(rows).predictions
-    return rows.assign(**{PREDICTION: pd.Series(predictions, index=rows.index)})
+    """Return the rows that drift is measured against: the training rows and then the holdout's.
+
+    Only the latter have a prediction, by the fit that had not learnt them: of rows that a model
+    has learnt it is surer than it will ever be of others, and each window would seem to drift.
+    """
+    delivery = release.delivery
+    rows = load_learnt(rows_learnt(delivery, with_holdout=True), workspace.project)
+    said = _judged_predictions(workspace, release)
+    unknown = [None] * (len(rows) - len(said))
+    kind = object if delivery.contract.task.is_classification else np.float64
+    return rows.assign(**{PREDICTION: pd.Series([*unknown, *said], index=rows.index, dtype=kind)})
+
+
+def _judged_predictions(workspace: Workspace, release: Release) -> list[Any]:
+    """Return what the fit that the gate judged said about each holdout row."""
+    record, contract = release.judged.record, release.delivery.contract
+    if record is not None and record.predictions is not None:
+        content = RecordStore(workspace.project.record_folder()).get(record.predictions)
+        return list(stored_predictions(io.BytesIO(content), contract).predictions)
+    # A release from before there were records: it serves the judged fit itself.
+    bundle = load_bundle(workspace.project.home / release.build.bundle, release.build.digest)
+    holdout = load_snapshot(release.delivery.holdout, workspace.project)
+    return list(bundle.predictor.predict_frame(holdout).predictions)
 
 
 def _columns(

@@ -60,6 +60,7 @@ def run_replay(
                 "requests": replay.traffic.requests,
                 "failed": replay.traffic.failed,
                 "sent_before": replay.sent_before,
+                "learnt": replay.learnt,
             }
         )
         return
@@ -67,6 +68,11 @@ def run_replay(
     console.print(_traffic_line(replay.traffic))
     if replay.sent_before:
         console.print(f"{replay.sent_before:,} rows were in the log already and not sent again.")
+    if replay.learnt:
+        console.print(
+            f"The release had learnt {replay.learnt:,} of these rows: its errors on them are "
+            "smaller than on new ones. For a fair replay deliver with an earlier --as-of first."
+        )
     console.print(f"Plot: [bold]{_plot(workspace, config.name, records)}[/]")
 
 

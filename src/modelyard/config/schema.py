@@ -220,7 +220,7 @@ class Evaluation(Section):
     One of ModelYard's, the name of a scikit-learn scorer, or module:scorer.
     """
     holdout: Holdout = Holdout(percent=20)
-    """Newest rows, kept from training: `newest 20%` of the rows or `newest 14d`.
+    """Newest rows, kept to judge with: `newest 20%` of the rows or `newest 14d`.
 
     Rows without a time are held out by a hash of their group, their id or their content.
     """

@@ -185,7 +185,7 @@ class Phrase(Value):
 
 
 class Holdout(Phrase):
-    """The newest rows, kept from training: a share of the rows or a span of event time."""
+    """The newest rows, kept to judge with: a share of the rows or a span of event time."""
 
     pattern = rf"newest (?:(?P<percent>\d+(?:\.\d+)?) ?%|(?P<span>{_DURATION}))"
     example = "newest 20%"

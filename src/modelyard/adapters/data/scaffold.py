@@ -317,7 +317,7 @@ def _write(
         "",
         "evaluation:",
         f"  primary_metric: {config.evaluation.primary_metric}",
-        _said("  holdout: newest 20%", "kept from training; a challenger must win on it"),
+        _said("  holdout: newest 20%", "a challenger must win on it, and learns it then"),
         _said("  margin: 0%", "how much worse than the champion it may be"),
         _said("  slices: []", "columns whose values are judged one by one as well"),
         "",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -71,7 +71,7 @@ def write_predictions(said: Prediction, contract: Contract, path: Path) -> None:
     pd.DataFrame(columns).to_parquet(path, index=False)
 
 
-def read_predictions(path: Path, contract: Contract) -> Prediction:
+def read_predictions(path: Path | IO[bytes], contract: Contract) -> Prediction:
     """Return what `write_predictions` wrote."""
     table = pd.read_parquet(path)
     names = [_probability_of(name) for name in contract.classes]
