@@ -37,6 +37,7 @@ pytestmark = pytest.mark.timeout(900)
 KILLS = 25  # on each of the two databases
 STEPS = (
     "Take rows",
+    "Check rows",
     "Train",
     "Gate",
     "Learn the holdout",

@@ -190,9 +190,7 @@ def test_another_recipe_on_the_same_rows_is_compared_with_the_fit_that_had_not_l
     gated = gate_candidate.fn(delivery, challenger)
     (gain,) = [rule for rule in gated.decision.rules if rule.name.startswith("better than")]
     assert gain.name == "better than champion 1.0.0 before it learnt its holdout"
-    assert (
-        gated.decision.verdict is GateVerdict.INCONCLUSIVE
-    )  # it is no better: the rows do not tell
+    assert gated.decision.verdict is GateVerdict.INCONCLUSIVE
     champion = monitored.ledger.champion(MODEL)
     assert champion is not None
     truth = load_snapshot(delivery.holdout, monitored.project)["cnt"]

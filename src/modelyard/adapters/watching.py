@@ -145,10 +145,8 @@ def reference_profile(workspace: Workspace, release: Release) -> Profile:
 
     def make() -> Profile:
         rows, contract = reference_rows(workspace, release), release.delivery.contract
-        columns, kinds = (
-            _columns(prepare_features(rows, contract), rows, contract),
-            profiled_kinds(contract),
-        )
+        columns = _columns(prepare_features(rows, contract), rows, contract)
+        kinds = profiled_kinds(contract)
         answered = {PREDICTED: columns.pop(PREDICTED)[-release.delivery.holdout.rows :]}
         features = profile_reference(columns, {name: kinds[name] for name in columns})
         predicted = profile_reference(answered, {PREDICTED: kinds[PREDICTED]})

@@ -37,15 +37,19 @@ class Rival(NamedTuple):
 def choose_rival(
     workspace: Workspace, config: ModelConfig, champion: Release, rows: pd.DataFrame
 ) -> Rival:
-    """Return the fit that serves, or the judged one where that leaves too few rows unseen."""
+    """Return the fit that serves, or the judged one where that leaves too few rows unseen.
+
+    Where rows have no time, the same ones are held out each time, and the fit that serves has
+    learnt nearly all of them: the judged one is compared.
+    """
     project = workspace.project
     serving = Rival(
         f"champion {champion.version}",
         *_unseen(project, config, champion.learnt, rows),
         lambda: _load_serving(project, champion),
     )
-    enough = serving.unseen.sum() >= config.evaluation.min_rows
-    if enough or not champion.learnt.with_holdout:
+    newer = config.data.time is not None and serving.unseen.sum() >= config.evaluation.min_rows
+    if newer or not champion.learnt.with_holdout:
         return serving
     judged = champion.judged
     file = ModelFile.model_validate(judged.model_file)
