@@ -42,7 +42,8 @@ from modelyard.domain.holdout import split_newest
 from modelyard.domain.metrics import Metric
 from modelyard.domain.values import Contract
 from modelyard.errors import InvalidInputError
-from modelyard.serving.predictor import Predictor, prepare_features
+from modelyard.serving.estimators import EstimatorPredictor
+from modelyard.serving.frames import predict_frame, prepare_features
 
 ROOT = Path(__file__).parent.parent
 STREAMS = ("elec2", "hotel_resort", "bank_marketing", "bike_sharing")

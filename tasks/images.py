@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 
 from modelyard.adapters.data.snapshots import load_snapshot
-from modelyard.adapters.learning.environment import pinned_requirements
+from modelyard.adapters.learning.environment import pinned_requirements, select_requirements
+from modelyard.adapters.learning.packaging import package_release
 from modelyard.adapters.learning.pipelines import code_folder
 from modelyard.adapters.prefect.steps import step
 from modelyard.adapters.workspace import Workspace
@@ -18,7 +19,7 @@ from modelyard.domain.releases import (
     ReleaseState,
     rows_learnt,
 )
-from modelyard.serving.bundle import write_bundle
+from modelyard.domain.values import Runtime
 from modelyard.serving.model_file import ModelFile
 
 
@@ -37,7 +38,7 @@ def prepare_runtime(delivery: Delivery, dry_run: bool = False) -> None:
 
     project = workspace.project
     runtimes.prepare_runtime(
-        pinned_requirements(config.training),
+        pinned_requirements(config.training, _expected_runtime(config)),
         base_image=project.platform.docker.base_image,
         home=project.home,
     )
@@ -68,23 +69,33 @@ def _build(
     holdout = load_snapshot(delivery.holdout, project)
     # A killed try may have written its bundle before the ledger heard of it.
     shutil.rmtree(folder, ignore_errors=True)
-    digest = write_bundle(
+    packaged = package_release(
         folder,
         model=delivery.model,
         version=registration.version,
         contract=delivery.contract,
         model_file=ModelFile.model_validate(candidate.model_file),
         model_folder=project.home / candidate.folder,
-        golden=holdout,
-        requirements=candidate.requirements,
+        holdout=holdout,
+        requirements=lambda runtime: select_requirements(
+            candidate.requirements, config.training, runtime
+        ),
         provenance=_provenance(delivery, candidate),
         code=code_folder(config.training),
+        wanted=config.service.runtime,
     )
     return Build(
         bundle=str(folder.relative_to(project.home)),
-        digest=digest,
-        image=_image(workspace, config, registration.version, digest),
+        digest=packaged.digest,
+        image=_image(workspace, config, registration.version, packaged.digest),
+        runtime=packaged.runtime,
+        runtime_reason=packaged.reason,
     )
+
+
+def _expected_runtime(config: ModelConfig) -> Runtime:
+    """Return what most pipelines can be served by; the proof may still say otherwise."""
+    return Runtime.SKLEARN if config.service.runtime == "sklearn" else Runtime.COMPILED
 
 
 def _image(workspace: Workspace, config: ModelConfig, version: str, digest: str) -> str | None:

@@ -13,6 +13,7 @@ from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
 from modelyard.domain.gate import Gated, GateVerdict
 from modelyard.domain.releases import Candidate, Delivery, ReleaseState, rows_learnt
+from modelyard.domain.values import Runtime
 from modelyard.errors import RefusedError
 
 
@@ -99,13 +100,14 @@ def _fit(
     rows = load_learnt(learnt, project)
     holdout = load_snapshot(delivery.holdout, project)
     pins = pinned_requirements(config.training)
+    model_pins = pinned_requirements(config.training, Runtime.SKLEARN)
     folder = project.candidate_folder(delivery.id, "final" if with_holdout else "")
     context = "training and holdout" if with_holdout else "training"
     tracking.log_rows(rows, learnt.fingerprint[:12], context, delivery.contract.target)
     fit = fit_recipe(config.training, delivery.contract, rows, holdout, folder)
     released = with_holdout or not config.training.include_holdout
     uri = tracking.log_model(
-        fit.pipeline, fit.stored, folder, fit.features, pins, released=released
+        fit.pipeline, fit.stored, folder, fit.features, model_pins, released=released
     )
     record = record_candidate(project, config, fit)
     return Candidate(

@@ -12,8 +12,8 @@ from sklearn.linear_model import LinearRegression
 
 from modelyard.adapters.docker.images import build_image
 from modelyard.adapters.learning.environment import serving_requirements
+from modelyard.adapters.learning.packaging import WantedRuntime, package_release
 from modelyard.domain.values import Fleet, ImageRef, Service
-from modelyard.serving.bundle import write_bundle
 from modelyard.serving.model_file import save_model
 from tests.serving_bundles import FACTORS, PLAIN
 
@@ -21,22 +21,31 @@ BASE_IMAGE = "python:3.11-slim"
 GATEWAY_IMAGE = "haproxy:lts"
 
 
-def write_release(folder: Path, model: str, version: str, requirements: str | None = None) -> str:
+def write_release(
+    folder: Path,
+    model: str,
+    version: str,
+    requirements: str | None = None,
+    runtime: WantedRuntime = "auto",
+) -> str:
     """Write the bundle of a release and return its digest."""
     x = pd.DataFrame({"x": np.arange(10.0)})
     model_folder = folder.with_name(f"{folder.name}-model")
     estimator = LinearRegression().fit(x, FACTORS[version] * x["x"])
-    return write_bundle(
+    return package_release(
         folder,
         model=model,
         version=version,
         contract=PLAIN,
         model_file=save_model(estimator, model_folder),
         model_folder=model_folder,
-        golden=x,
-        requirements=requirements or serving_requirements(("scikit-learn",)),
+        holdout=x,
+        requirements=lambda runtime: (
+            requirements or serving_requirements(("scikit-learn",), runtime)
+        ),
         provenance={"git_commit": "0123abc"},
-    )
+        wanted=runtime,
+    ).digest
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from modelyard.adapters.learning.packaging import WantedRuntime, package_release
 from modelyard.domain.values import Column, ColumnKind, Contract, MLTask
-from modelyard.serving.bundle import write_bundle
 from modelyard.serving.model_file import save_model
 
 NUMERIC = ColumnKind.NUMERIC
@@ -81,21 +81,23 @@ def bundle_of(
     contract: Contract,
     version: str = "1.0.0",
     code: Path | None = None,
+    runtime: WantedRuntime = "sklearn",
 ) -> str:
     """Write a bundle for a fitted estimator and return its digest."""
     model_folder = folder.with_name(f"{folder.name}-model")
-    return write_bundle(
+    return package_release(
         folder,
         model="bikes",
         version=version,
         contract=contract,
         model_file=save_model(estimator, model_folder),
         model_folder=model_folder,
-        golden=weather() if "x" not in contract.names() else pd.DataFrame({"x": [1.0, 2.0, 5.0]}),
-        requirements="scikit-learn\n",
+        holdout=weather() if "x" not in contract.names() else pd.DataFrame({"x": [1.0, 2.0, 5.0]}),
+        requirements=lambda runtime: f"{runtime}\n",
         provenance={"commit": "abc"},
         code=code,
-    )
+        wanted=runtime,
+    ).digest
 
 
 def plain_bundle(folder: Path, version: str, factor: float) -> str:

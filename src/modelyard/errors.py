@@ -69,3 +69,7 @@ class RequestError(InvalidInputError):
 
 class ReproductionError(ModelYardError):
     """A release could not be made again; that says nothing about whether it would be equal."""
+
+
+class NotCompilableError(ModelYardError):
+    """A pipeline has a part that cannot be told as an ONNX graph; the message says which."""

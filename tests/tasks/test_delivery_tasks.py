@@ -265,7 +265,7 @@ def test_a_registration_is_numbered_once_and_mirrored_to_mlflow(workspace: Works
 def test_a_bundle_is_built_once_and_predicts_what_it_recorded(workspace: Workspace) -> None:
     built = build()
     folder = workspace.project.home / built.build.bundle
-    assert load_bundle(folder, built.build.digest).check_golden() == 50
+    assert load_bundle(folder, built.build.digest).check_golden() > 50
     before = folder.stat().st_mtime_ns
     assert build_release.fn(built.delivery, built.candidate, built.registration) == built.build
     assert folder.stat().st_mtime_ns == before

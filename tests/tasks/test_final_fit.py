@@ -14,7 +14,8 @@ from modelyard.domain.releases import Candidate, Delivery, ReleaseState
 from modelyard.errors import RefusedError
 from modelyard.serving.bundle import load_bundle
 from modelyard.serving.model_file import ModelFile, load_model
-from modelyard.serving.predictor import Predictor
+from modelyard.serving.estimators import EstimatorPredictor
+from modelyard.serving.frames import predict_frame
 from tasks.data import open_delivery
 from tasks.evaluation import gate_candidate
 from tasks.registration import register_release
@@ -35,7 +36,7 @@ def predictions_of(workspace: Workspace, fit: Candidate, delivery: Delivery) -> 
     file = ModelFile.model_validate(fit.model_file)
     model = load_model(file, workspace.project.home / fit.folder)
     rows = load_snapshot(delivery.holdout, workspace.project)
-    return list(Predictor(model, delivery.contract).predict_frame(rows).predictions)
+    return list(predict_frame(EstimatorPredictor(model, delivery.contract), rows).predictions)
 
 
 def test_the_release_is_fitted_on_training_and_holdout_rows_and_says_so_everywhere(

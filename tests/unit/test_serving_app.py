@@ -10,6 +10,7 @@ import pytest
 
 from modelyard.serving.app import Replica
 from modelyard.serving.bundle import Bundle, load_bundle
+from modelyard.serving.frames import predict_frame
 from modelyard.serving.inference_log import InferenceLog
 from tests.replica_app import NOW, ROW, Client, logged
 from tests.serving_bundles import BINARY, REGRESSION, bundle_of, fit_classifier
@@ -22,7 +23,7 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def expected(bundle: Bundle, rows: int = 1) -> list[Any]:
-    return bundle.predictor.predict_frame(pd.DataFrame([ROW] * rows)).predictions
+    return predict_frame(bundle.predictor, pd.DataFrame([ROW] * rows)).predictions
 
 
 FORMS = {

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from modelyard.errors import BundleError, RequestError
-from modelyard.serving.predictor import Predictor, prepare_features
+from modelyard.serving.estimators import EstimatorPredictor
+from modelyard.serving.frames import predict_frame, prepare_features
 from tests.serving_bundles import BINARY, REGRESSION, fit_classifier, fit_regressor, weather
 
 
@@ -85,7 +86,7 @@ def test_missing_repeated_and_no_rows_are_refused() -> None:
 
 def test_a_regressor_predicts_what_the_estimator_predicts() -> None:
     estimator = fit_regressor()
-    said = Predictor(estimator, REGRESSION).predict_frame(weather())
+    said = predict_frame(EstimatorPredictor(estimator, REGRESSION), weather())
     assert said.predictions == estimator.predict(weather()).tolist()
     assert said.probabilities is None
 
@@ -93,7 +94,9 @@ def test_a_regressor_predicts_what_the_estimator_predicts() -> None:
 def test_probabilities_come_in_the_order_of_the_contract() -> None:
     estimator = fit_classifier()
     assert list(estimator.classes_) != list(BINARY.classes), "the orders must differ to be tested"
-    said = Predictor(estimator, BINARY).predict_frame(pd.DataFrame({"temp": [29.0, -4.0]}))
+    said = predict_frame(
+        EstimatorPredictor(estimator, BINARY), pd.DataFrame({"temp": [29.0, -4.0]})
+    )
     assert said.predictions == ["yes", "no"]
     assert said.probabilities is not None
     assert said.probabilities[0][0] > 0.5 > said.probabilities[1][0]
@@ -102,4 +105,6 @@ def test_probabilities_come_in_the_order_of_the_contract() -> None:
 
 def test_classes_that_the_contract_does_not_know_are_refused() -> None:
     with pytest.raises(BundleError, match="no, yes"):
-        Predictor(fit_classifier(), BINARY.model_copy(update={"classes": ("yes", "maybe")}))
+        EstimatorPredictor(
+            fit_classifier(), BINARY.model_copy(update={"classes": ("yes", "maybe")})
+        )

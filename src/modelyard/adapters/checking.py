@@ -32,7 +32,7 @@ from modelyard.domain.profiles import Profile, profile_reference, profile_window
 from modelyard.domain.releases import Delivery, Release
 from modelyard.domain.values import ColumnKind, Contract
 from modelyard.errors import DataError
-from modelyard.serving.predictor import prepare_features
+from modelyard.serving.frames import prepare_features
 
 _SEED = 0
 """Of the rows and folds that columns are scored on: the same rows give the same findings."""

@@ -41,7 +41,7 @@ from modelyard.domain.values import ColumnKind, Contract
 from modelyard.domain.windows import Window
 from modelyard.errors import InvalidInputError
 from modelyard.serving.bundle import load_bundle
-from modelyard.serving.predictor import prepare_features
+from modelyard.serving.frames import predict_frame, prepare_features
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def _judged_predictions(workspace: Workspace, release: Release) -> list[Any]:
     # A release from before there were records: it serves the judged fit itself.
     bundle = load_bundle(workspace.project.home / release.build.bundle, release.build.digest)
     holdout = load_snapshot(release.delivery.holdout, workspace.project)
-    return list(bundle.predictor.predict_frame(holdout).predictions)
+    return list(predict_frame(bundle.predictor, holdout).predictions)
 
 
 def _columns(

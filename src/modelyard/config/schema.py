@@ -266,6 +266,9 @@ class ServiceConfig(Section):
 
     target: Literal["local", "docker"] = "local"
     """Replicas are processes of this machine, or containers of its Docker engine."""
+    runtime: Literal["auto", "compiled", "sklearn"] = "auto"
+    """auto: compiled to ONNX where that is proven to predict the same, else scikit-learn itself;
+    compiled: a release that cannot be compiled is not built."""
     replicas: Annotated[int, Field(ge=1, le=64)] = 2
     port: Annotated[int, Field(ge=1024, le=65535)] | None = None
     """Port of the service; by default a free one, which it keeps."""

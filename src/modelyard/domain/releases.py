@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from modelyard.domain.records import Record
-from modelyard.domain.values import Contract, Span, Value
+from modelyard.domain.values import Contract, Runtime, Span, Value
 
 
 class ReleaseState(StrEnum):
@@ -245,6 +245,9 @@ class Build(Value):
     bundle: str
     digest: str
     image: str | None = None
+    runtime: Runtime = Runtime.SKLEARN
+    runtime_reason: str = ""
+    """What proved the compiled model equal, or why the pipeline itself serves."""
 
 
 class Event(Value):

@@ -46,6 +46,15 @@ class ColumnKind(StrEnum):
     CATEGORICAL = "categorical"
 
 
+class Runtime(StrEnum):
+    """What predicts inside a replica."""
+
+    COMPILED = "compiled"
+    """The whole pipeline as one ONNX graph: no scikit-learn, no pandas."""
+    SKLEARN = "sklearn"
+    """The pipeline as it was fitted."""
+
+
 class Column(Value):
     """One feature column of a contract."""
 

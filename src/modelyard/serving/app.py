@@ -27,10 +27,11 @@ from starlette.routing import Route
 from modelyard.domain.values import ColumnKind, Contract
 from modelyard.errors import RequestError
 from modelyard.serving.bundle import Bundle
+from modelyard.serving.frames import features_frame, read_features
 from modelyard.serving.inference_log import InferenceLog, InferenceRecord, utc_now
 from modelyard.serving.metrics import CONTENT_TYPE, ReplicaMetrics
 from modelyard.serving.payloads import parse_csv, parse_json
-from modelyard.serving.predictor import Prediction, prepare_features
+from modelyard.serving.predictor import Prediction
 
 MAX_BODY_BYTES = 64 * 2**20
 RELEASE_HEADER = "X-ModelYard-Release"
@@ -120,11 +121,12 @@ class Replica:
         if with_probabilities and not predictor.gives_probabilities:
             raise RequestError("This model gives no probabilities.", "probabilities")
         frame = _rows(request, body, contract)
-        features = prepare_features(frame, contract)
+        given = read_features(frame, contract)
+        features = features_frame(given, contract, frame.index)
         at = self._clock().astimezone(UTC)
         ids = _ids(frame, contract, request_id)
         times = _times(frame, contract, at)
-        said = predictor.predict(features)
+        said = predictor.predict(given)
         self.metrics.predicted(len(features))
         self._append(request_id, at, ids, times, features, said)
         answer: dict[str, Any] = {"predictions": said.predictions}

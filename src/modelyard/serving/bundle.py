@@ -1,8 +1,8 @@
 """What is one release, as files, and are these the files that were released?
 
 A bundle is a folder: `bundle.json` (the manifest), the model file, `golden.json` (rows with the
-predictions that the model gave when the bundle was written), `requirements.txt`, and `code/` with
-the user's modules where the model needs them. Its digest covers every byte of every file.
+predictions that the pipeline gave when the bundle was written), `requirements.txt`, and `code/`
+with the user's modules where the model needs them. Its digest covers every byte of every file.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 from pydantic import ValidationError
 
-from modelyard.domain.values import Contract, Value
-from modelyard.errors import BundleError, RequestError
-from modelyard.serving.model_file import ModelFile, load_model
-from modelyard.serving.predictor import Predictor, prepare_features
+from modelyard.domain.values import Contract, Runtime, Value
+from modelyard.errors import BundleError
+from modelyard.serving.agreement import differences
+from modelyard.serving.features import Features, Reader
+from modelyard.serving.model_file import ModelFile, load_model, read_model
+from modelyard.serving.predictor import Prediction, Predictor
 
 MANIFEST = "bundle.json"
 GOLDEN = "golden.json"
 REQUIREMENTS = "requirements.txt"
 CODE = "code"
-GOLDEN_ROWS = 50
 DEFAULT_TOLERANCE = 1e-6
 
 
@@ -44,10 +44,19 @@ class Manifest(Value):
     model_file: ModelFile
     files: dict[str, str]
     """sha256 of every other file, by its path inside the bundle."""
+    not_null: tuple[str, ...] = ()
+    """Columns in which the model does not take a missing value."""
     tolerance: float
-    """Largest difference, absolute and relative, from a golden prediction."""
+    """Largest difference from a golden prediction, see `agreement.differences`."""
+    runtime_reason: str = ""
+    """What proved a compiled model equal, or why the pipeline itself serves."""
     requirements: str = REQUIREMENTS
     provenance: dict[str, str]
+
+    @property
+    def runtime(self) -> Runtime:
+        """What predicts, and hence what a replica must have installed."""
+        return self.model_file.runtime
 
 
 @dataclass(frozen=True)
@@ -69,11 +78,14 @@ class Bundle:
         Raises BundleError when a prediction is off by more than the tolerance, or a label differs.
         """
         golden = json.loads((self.folder / GOLDEN).read_text())
-        rows = pd.DataFrame(golden["rows"], dtype=object)
-        found = self.predictor.predict_frame(rows)
-        _compare("prediction", golden["predictions"], found.predictions, self)
-        if golden["probabilities"] is not None:
-            _compare("probabilities", golden["probabilities"], found.probabilities, self)
+        rows = golden["rows"]
+        cells = {name: [row.get(name) for row in rows] for name in self.contract.names()}
+        expected = Prediction(golden["predictions"], golden["probabilities"])
+        found = self.predictor.predict(Reader(self.contract).read(cells, len(rows)))
+        apart = differences(expected, found)
+        wrong = np.flatnonzero(apart > self.manifest.tolerance)
+        if len(wrong):
+            raise BundleError(_disagreement(self.manifest, int(wrong[0]), expected, found))
         return len(rows)
 
 
@@ -85,27 +97,28 @@ def write_bundle(
     contract: Contract,
     model_file: ModelFile,
     model_folder: Path,
-    golden: pd.DataFrame,
+    golden: Features,
+    expected: Prediction,
     requirements: str,
     provenance: Mapping[str, str],
     code: Path | None = None,
     tolerance: float = DEFAULT_TOLERANCE,
+    runtime_reason: str = "",
+    not_null: tuple[str, ...] = (),
 ) -> str:
     """Write a release's bundle and return its digest.
 
-    `golden` holds raw input rows (features, and any other columns); the first 50 are kept with
-    what the model says about them. `code` is a module file or package folder that the model's
-    classes come from. The folder appears whole or not at all, and when it is there already with
-    the same content, nothing is done.
+    `golden` are rows and `expected` what the fitted pipeline says about them. `code` is a module
+    file or package folder that the model's classes come from. The folder appears whole or not at
+    all, and when it is there already with the same content, nothing is done.
 
-    Raises BundleError when the folder holds another bundle, or the golden rows break the contract.
+    Raises BundleError when the folder holds another bundle, or the model file cannot be read.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        estimator = load_model(model_file, model_folder)
-        shutil.copyfile(model_folder / model_file.path, draft / model_file.path)
-        _write_json(draft / GOLDEN, _golden_record(Predictor(estimator, contract), golden))
+        (draft / model_file.path).write_bytes(read_model(model_file, model_folder))
+        _write_json(draft / GOLDEN, _golden_record(golden, expected, contract))
         (draft / REQUIREMENTS).write_text(requirements)
         if code is not None:
             _copy_code(code, draft / CODE)
@@ -116,6 +129,8 @@ def write_bundle(
             model_file=model_file,
             files=_file_digests(draft),
             tolerance=tolerance,
+            runtime_reason=runtime_reason,
+            not_null=not_null,
             provenance=dict(provenance),
         )
         _write_json(draft / MANIFEST, manifest.model_dump(mode="json"))
@@ -153,12 +168,7 @@ def load_bundle(folder: Path, digest: str) -> Bundle:
         manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except ValidationError as err:
         raise BundleError(f"{folder / MANIFEST} cannot be read: {err}") from err
-    code = str(folder / CODE)
-    if (folder / CODE).is_dir() and code not in sys.path:
-        sys.dont_write_bytecode = True  # a __pycache__ would change the bundle's digest
-        sys.path.append(code)
-    estimator = load_model(manifest.model_file, folder)
-    return Bundle(folder, digest, manifest, Predictor(estimator, manifest.contract))
+    return Bundle(folder, digest, manifest, _predictor(folder, manifest))
 
 
 def example_row(folder: Path) -> dict[str, Any]:
@@ -166,44 +176,46 @@ def example_row(folder: Path) -> dict[str, Any]:
     return json.loads((folder / GOLDEN).read_text())["rows"][0]
 
 
-def _golden_record(predictor: Predictor, golden: pd.DataFrame) -> dict[str, Any]:
-    try:
-        features = prepare_features(golden.head(GOLDEN_ROWS), predictor.contract)
-    except RequestError as err:
-        raise BundleError(f"The golden rows break the contract: {err}") from err
-    said = predictor.predict(features)
+def _predictor(folder: Path, manifest: Manifest) -> Predictor:
+    """Load the model with what its runtime needs, and no more."""
+    file, contract = manifest.model_file, manifest.contract
+    if manifest.runtime is Runtime.COMPILED:
+        from modelyard.serving.compiled import CompiledPredictor
+
+        return CompiledPredictor(read_model(file, folder), contract)
+    from modelyard.serving.estimators import EstimatorPredictor
+
+    code = str(folder / CODE)
+    if (folder / CODE).is_dir() and code not in sys.path:
+        sys.dont_write_bytecode = True  # a __pycache__ would change the bundle's digest
+        sys.path.append(code)
+    return EstimatorPredictor(load_model(file, folder), contract)
+
+
+def _golden_record(golden: Features, expected: Prediction, contract: Contract) -> dict[str, Any]:
+    names = contract.names()
+    columns = [values.tolist() for values in golden.columns(contract)]
+    rows = [
+        {name: None if v != v else v for name, v in zip(names, cells, strict=True)}
+        for cells in zip(*columns, strict=True)
+    ]
     return {
-        "rows": _json_rows(features),
-        "predictions": said.predictions,
-        "probabilities": said.probabilities,
+        "rows": rows,
+        "predictions": expected.predictions,
+        "probabilities": expected.probabilities,
     }
 
 
-def _json_rows(features: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return prepared features as one JSON-shaped object a row, null for what is missing."""
-    return [
-        {str(name): None if value != value else value for name, value in row.items()}
-        for row in features.to_dict("records")
-    ]
-
-
-def _compare(what: str, expected: list[Any], found: Any, bundle: Bundle) -> None:
-    release = f"{bundle.manifest.model} {bundle.manifest.version}"
-    if found is None:
-        raise BundleError(f"{release}: the golden rows have {what}, this model gives none.")
-    for row, (before, now) in enumerate(zip(expected, found, strict=True)):
-        if not _agrees(before, now, bundle.manifest.tolerance):
-            raise BundleError(
-                f"{release} does not predict as recorded: golden row {row} has {what} {before}, "
-                f"now {now} (tolerance {bundle.manifest.tolerance:g}). Compare the installed "
-                f"packages with the bundle's {REQUIREMENTS}, or build the release again."
-            )
-
-
-def _agrees(before: Any, now: Any, tolerance: float) -> bool:
-    if before is None or now is None or isinstance(before, str):
-        return before == now
-    return bool(np.allclose(now, before, rtol=tolerance, atol=tolerance))
+def _disagreement(manifest: Manifest, row: int, expected: Prediction, found: Prediction) -> str:
+    what, before, now = "prediction", expected.predictions[row], found.predictions[row]
+    if before == now and expected.probabilities is not None:
+        what, before = "probabilities", expected.probabilities[row]
+        now = None if found.probabilities is None else found.probabilities[row]
+    return (
+        f"{manifest.model} {manifest.version} does not predict as recorded: golden row {row} has "
+        f"{what} {before}, now {now} (tolerance {manifest.tolerance:g}). Compare the installed "
+        f"packages with the bundle's {REQUIREMENTS}, or build the release again."
+    )
 
 
 def _copy_code(code: Path, target: Path) -> None:

@@ -11,28 +11,35 @@ import io
 import json
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 
-from modelyard.domain.values import Value
+from modelyard.domain.values import Runtime, Value
 from modelyard.errors import BundleError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TRUSTED_PACKAGES = frozenset({"numpy", "scipy", "sklearn"})
 """A skops file may name types of these, beside the ones that skops itself trusts."""
 
-_FILE_NAMES = {"skops": "model.skops", "cloudpickle": "model.pkl"}
+_FILE_NAMES = {"skops": "model.skops", "cloudpickle": "model.pkl", "onnx": "model.onnx"}
 _SCHEMA = "schema.json"
 
 
 class ModelFile(Value):
-    """A stored estimator: where it is, how it is read, and the digest that it must have."""
+    """A stored model: where it is, how it is read, and the digest that it must have."""
 
     path: str
     """Relative to the folder that holds it."""
-    format: Literal["skops", "cloudpickle"]
+    format: Literal["skops", "cloudpickle", "onnx"]
     sha256: str
+
+    @property
+    def runtime(self) -> Runtime:
+        """What it takes to predict with it."""
+        return Runtime.COMPILED if self.format == "onnx" else Runtime.SKLEARN
 
 
 def save_model(estimator: Any, folder: Path, *, sample: pd.DataFrame | None = None) -> ModelFile:
@@ -48,10 +55,13 @@ def save_model(estimator: Any, folder: Path, *, sample: pd.DataFrame | None = No
         import cloudpickle
 
         content, kind = cloudpickle.dumps(estimator), "cloudpickle"
-    (folder / _FILE_NAMES[kind]).write_bytes(content)
-    return ModelFile(
-        path=_FILE_NAMES[kind], format=kind, sha256=hashlib.sha256(content).hexdigest()
-    )
+    return _store(content, kind, folder)
+
+
+def save_compiled(graph: bytes, folder: Path) -> ModelFile:
+    """Store a model that was compiled to ONNX in a folder, which is made if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return _store(graph, "onnx", folder)
 
 
 def load_model(file: ModelFile, folder: Path) -> Any:
@@ -60,6 +70,16 @@ def load_model(file: ModelFile, folder: Path) -> Any:
     The bytes are hashed before anything in them is looked at, and the same bytes are loaded.
     Raises BundleError when the file is missing, was changed, or names types that are not trusted.
     """
+    content = read_model(file, folder)
+    if file.format == "skops":
+        return _load_skops(content, folder / file.path)
+    import cloudpickle
+
+    return cloudpickle.loads(content)
+
+
+def read_model(file: ModelFile, folder: Path) -> bytes:
+    """Return the bytes of a stored model. Raises BundleError if they are missing or changed."""
     path = folder / file.path
     try:
         content = path.read_bytes()
@@ -71,11 +91,16 @@ def load_model(file: ModelFile, folder: Path) -> Any:
             f"The model file {path} was changed: its sha256 is {digest}, recorded is "
             f"{file.sha256}. It was not loaded; restore it or build it again."
         )
-    if file.format == "skops":
-        return _load_skops(content, path)
-    import cloudpickle
+    return content
 
-    return cloudpickle.loads(content)
+
+def _store(
+    content: bytes, kind: Literal["skops", "cloudpickle", "onnx"], folder: Path
+) -> ModelFile:
+    (folder / _FILE_NAMES[kind]).write_bytes(content)
+    return ModelFile(
+        path=_FILE_NAMES[kind], format=kind, sha256=hashlib.sha256(content).hexdigest()
+    )
 
 
 def _skops_bytes(estimator: Any, sample: pd.DataFrame | None) -> bytes | None:

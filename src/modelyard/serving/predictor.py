@@ -1,48 +1,20 @@
-"""What does the model say about these rows, whatever protocol they came in by?
+"""What does a model say about rows, whatever it is and whatever protocol they came in by?
 
-One core for training-time golden rows, the command and the server, so that all of them read a row
-the same way.
+The port that both runtimes stand behind. Training-time golden rows, the gate and the server all
+ask a model through it, so that all of them read a row the same way.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
-import pandas as pd
-from pandas.api import types as dtypes
 
-from modelyard.domain.values import Column, ColumnKind, Contract
-from modelyard.errors import BundleError, RequestError
-
-
-def prepare_features(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """Return the contract's feature columns, in its order and with its types.
-
-    Numeric columns become float64 with NaN for a missing value; booleans count as 0 and 1.
-    Categorical columns become str objects with None for a missing value; numbers are written
-    without a needless fraction (5.0 is "5"), so that a column read as int, float or text agrees.
-    Other columns are left out; an optional column that is absent is all missing. Text in a numeric
-    column is refused even when it looks like a number: nobody could tell which spelling was meant.
-
-    Raises RequestError that names the column, the row (from 0) and what is expected.
-    """
-    if not len(frame):
-        raise RequestError("There are no rows to predict: send at least one.")
-    if repeated := [str(name) for name in frame.columns[frame.columns.duplicated()]]:
-        raise RequestError(f"Column {repeated[0]!r} is there more than once.", repeated[0])
-    missing = [c.name for c in contract.columns if c.required and c.name not in frame.columns]
-    if missing:
-        raise RequestError(
-            f"Missing column {', '.join(map(repr, missing))}. Expected are: "
-            f"{', '.join(contract.names())}.",
-            missing[0],
-        )
-    return pd.DataFrame(
-        {column.name: _coerce(column, frame) for column in contract.columns}, index=frame.index
-    )
+from modelyard.domain.values import Contract, Runtime
+from modelyard.errors import BundleError
+from modelyard.serving.features import Features
 
 
 @dataclass(frozen=True)
@@ -54,96 +26,44 @@ class Prediction:
     probabilities: list[list[float]] | None
     """n rows, one number a class in the contract's order; None where the model gives none."""
 
+    def part(self, start: int, end: int) -> Prediction:
+        """Return what was said about the rows from `start` to before `end`."""
+        probabilities = None if self.probabilities is None else self.probabilities[start:end]
+        return Prediction(self.predictions[start:end], probabilities)
 
-class Predictor:
-    """A fitted estimator behind its contract."""
 
-    def __init__(self, estimator: Any, contract: Contract) -> None:
-        """Raise BundleError when the estimator's classes are not the contract's."""
-        self.contract = contract
-        self._estimator = estimator
-        self._class_order: list[int] = []
-        if contract.task.is_classification:
-            known = [str(label) for label in estimator.classes_]
-            if sorted(known) != sorted(contract.classes):
-                raise BundleError(
-                    f"The model knows the classes {', '.join(known)}, its contract says "
-                    f"{', '.join(contract.classes)}. Train it again with this contract."
-                )
-            self._class_order = [known.index(label) for label in contract.classes]
+class Predictor(Protocol):
+    """A fitted model behind its contract."""
 
     @property
-    def gives_probabilities(self) -> bool:
-        return self.contract.task.is_classification and hasattr(self._estimator, "predict_proba")
+    def contract(self) -> Contract: ...
 
-    def predict(self, features: pd.DataFrame) -> Prediction:
-        """Predict rows that `prepare_features` returned.
+    @property
+    def runtime(self) -> Runtime: ...
 
-        Labels come from the estimator's own `predict`, never from the largest probability: a
-        tuned decision threshold would be lost.
-        """
-        raw = np.asarray(self._estimator.predict(features))
-        if not self.contract.task.is_classification:
-            numbers = raw.reshape(len(features)).astype(np.float64).tolist()
-            return Prediction([v if math.isfinite(v) else None for v in numbers], None)
-        probabilities = None
-        if self.gives_probabilities:
-            by_model = np.asarray(self._estimator.predict_proba(features), dtype=np.float64)
-            probabilities = by_model[:, self._class_order].tolist()
-        return Prediction([str(label) for label in raw], probabilities)
+    @property
+    def gives_probabilities(self) -> bool: ...
 
-    def predict_frame(self, frame: pd.DataFrame) -> Prediction:
-        """Prepare and predict; raises RequestError like `prepare_features`."""
-        return self.predict(prepare_features(frame, self.contract))
+    def predict(self, features: Features) -> Prediction:
+        """Say something about each row. What one row gets never depends on the others."""
+        ...
 
 
-def _coerce(column: Column, frame: pd.DataFrame) -> np.ndarray:
-    """Return one column as n values of the contract's type."""
-    if column.name not in frame.columns:
-        empty = np.nan if column.kind is ColumnKind.NUMERIC else None
-        return np.full(len(frame), empty, dtype=object if empty is None else np.float64)
-    values = frame[column.name]
-    if column.kind is ColumnKind.CATEGORICAL:
-        texts = np.empty(len(values), dtype=object)
-        texts[:] = [_category(column.name, row, value) for row, value in enumerate(values)]
-        return texts
-    if dtypes.is_numeric_dtype(values.dtype) and not dtypes.is_complex_dtype(values.dtype):
-        numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-    else:
-        numbers = np.array([_number(column.name, row, v) for row, v in enumerate(values)])
-    if infinite := np.flatnonzero(np.isinf(numbers)).tolist():
-        raise _refusal(column.name, infinite[0], "a finite number or null", numbers[infinite[0]])
-    return numbers
+def as_numbers(raw: np.ndarray, rows: int) -> Prediction:
+    """Return a regression's outcomes as a prediction; a number that is not finite is None."""
+    numbers = np.asarray(raw, dtype=np.float64).reshape(rows)
+    values: list[float | None] = [*numbers.tolist()]
+    for row in np.flatnonzero(~np.isfinite(numbers)):
+        values[row] = None
+    return Prediction(values, None)
 
 
-def _number(name: str, row: int, value: Any) -> float:
-    if isinstance(value, (bool, int, float, np.number, np.bool_)):
-        try:
-            return float(value)
-        except OverflowError:
-            pass
-    elif _is_missing(value):
-        return np.nan
-    raise _refusal(name, row, "a number or null", value)
-
-
-def _category(name: str, row: int, value: Any) -> str | None:
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, (bool, np.bool_, int, np.integer)):
-        return str(value)
-    if _is_missing(value):
-        return None
-    if isinstance(value, (float, np.floating)) and math.isfinite(value):
-        return str(int(value)) if float(value).is_integer() else repr(float(value))
-    raise _refusal(name, row, "text or null", value)
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value is pd.NA or value is pd.NaT or value != value
-
-
-def _refusal(name: str, row: int, expected: str, value: Any) -> RequestError:
-    shown = repr(value.item() if isinstance(value, np.generic) else value)
-    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-    return RequestError(f"Column {name!r}, row {row}: expected {expected}, got {shown}.", name)
+def class_order(known: Sequence[object], contract: Contract) -> list[int]:
+    """Return where the model has each of the contract's classes; raise BundleError for others."""
+    names = [str(label) for label in known]
+    if sorted(names) != sorted(contract.classes):
+        raise BundleError(
+            f"The model knows the classes {', '.join(names)}, its contract says "
+            f"{', '.join(contract.classes)}. Train it again with this contract."
+        )
+    return [names.index(label) for label in contract.classes]

@@ -15,7 +15,7 @@ from modelyard.config import Data, ModelConfig
 from modelyard.config.file import closest
 from modelyard.domain.values import Column, ColumnKind, Contract
 from modelyard.errors import DataError
-from modelyard.serving.predictor import prepare_features
+from modelyard.serving.frames import prepare_features
 
 MAX_CATEGORIES = 250
 """A text column with more values is an identifier or free text; trees keep 255 bins at most."""

@@ -13,6 +13,8 @@ from packaging.utils import canonicalize_name
 
 from modelyard.adapters.learning.pipelines import code_folder
 from modelyard.config import Training
+from modelyard.domain.records import pins_of
+from modelyard.domain.values import Runtime
 
 
 def pin_requirements(roots: tuple[str, ...]) -> str:
@@ -41,22 +43,50 @@ def pin_requirements(roots: tuple[str, ...]) -> str:
     return "".join(f"{name}=={pins[name]}\n" for name in sorted(pins))
 
 
-def pinned_requirements(training: Training) -> str:
-    """Return the pinned requirements of a replica that serves what this recipe trains."""
-    return serving_requirements(model_packages(training))
+def pinned_requirements(training: Training, runtime: Runtime | None = None) -> str:
+    """Return the pinned requirements of a replica that serves what this recipe trains.
+
+    Without a runtime: of one that can do either.
+    """
+    if runtime is not None:
+        return serving_requirements(model_packages(training), runtime)
+    packages = model_packages(training)
+    roots = dict.fromkeys(root for each in Runtime for root in _roots(packages, each))
+    return pin_requirements(tuple(roots))
 
 
-def serving_requirements(model_packages: tuple[str, ...]) -> str:
-    """Return the pinned requirements of a replica that serves a model of these packages."""
-    return pin_requirements((*serving_extra(), *model_packages))
+def serving_requirements(
+    model_packages: tuple[str, ...], runtime: Runtime = Runtime.SKLEARN
+) -> str:
+    """Return the pinned requirements of a replica that serves a model of these packages.
+
+    A compiled model needs none of them.
+    """
+    return pin_requirements(_roots(model_packages, runtime))
 
 
-def serving_extra(**platform: str) -> list[str]:
-    """Return what a replica needs beside the model's own packages, from our own metadata.
+def select_requirements(pins: str, training: Training, runtime: Runtime) -> str:
+    """Return those of some pinned requirements that a runtime needs for what a recipe trains.
+
+    The versions are those of the pins, whatever was installed since.
+    """
+    needed = pins_of(serving_requirements(model_packages(training), runtime))
+    return "".join(
+        f"{name}=={version}\n" for name, version in sorted(pins_of(pins).items()) if name in needed
+    )
+
+
+def serving_extra(runtime: Runtime | None = None, **platform: str) -> list[str]:
+    """Return what every replica needs, or what a runtime adds to it, from our own metadata.
 
     `platform` are marker variables, like sys_platform, of another machine than this one.
     """
-    return _extra("serving", platform)
+    return _extra("serving" if runtime is None else f"serving-{runtime}", platform)
+
+
+def _roots(model_packages: tuple[str, ...], runtime: Runtime) -> tuple[str, ...]:
+    packages = model_packages if runtime is Runtime.SKLEARN else ()
+    return (*serving_extra(), *serving_extra(runtime), *packages)
 
 
 def training_requirements(model_packages: tuple[str, ...]) -> str:

@@ -19,8 +19,10 @@ from modelyard.adapters.learning.pipelines import build_pipeline, fit_pipeline
 from modelyard.config import Training
 from modelyard.domain.values import Contract
 from modelyard.errors import RequestError
+from modelyard.serving.estimators import EstimatorPredictor
+from modelyard.serving.frames import predict_frame, prepare_features
 from modelyard.serving.model_file import ModelFile, save_model
-from modelyard.serving.predictor import Prediction, Predictor, prepare_features
+from modelyard.serving.predictor import Prediction
 
 PREDICTIONS = "predictions.parquet"
 
@@ -52,7 +54,7 @@ def fit_recipe(
     seconds = time.perf_counter() - started
     stored = save_model(pipeline, folder, sample=features.head(1000))
     try:
-        said = Predictor(pipeline, contract).predict_frame(holdout)
+        said = predict_frame(EstimatorPredictor(pipeline, contract), holdout)
     except RequestError:  # no holdout row, or rows that break the contract: the gate says which
         predictions = None
     else:

@@ -20,7 +20,10 @@ from modelyard.domain.releases import Candidate, Delivery, Release, rows_learnt
 from modelyard.domain.values import Contract
 from modelyard.errors import InvalidInputError, RequestError
 from modelyard.serving.model_file import ModelFile, load_model
-from modelyard.serving.predictor import Predictor, prepare_features
+from modelyard.serving.estimators import EstimatorPredictor
+from modelyard.serving.features import Features
+from modelyard.serving.frames import predict_frame, read_features
+from modelyard.serving.predictor import Predictor
 
 _TIMED_CALLS = 15
 
@@ -95,8 +98,8 @@ def compare(
     truth = as_truth(rows[contract.target], contract)
     file = ModelFile.model_validate(candidate.model_file)
     folder = project.home / candidate.folder
-    predictor = Predictor(load_model(file, folder), contract)
-    features = prepare_features(rows, contract)
+    predictor = EstimatorPredictor(load_model(file, folder), contract)
+    features = read_features(rows, contract)
     naive = fit_baseline(
         contract.task,
         as_labels(training[contract.target], contract),
@@ -115,7 +118,7 @@ def compare(
         challenger=_judge("the challenger", predictor, features),
         champion=former,
         champion_note=note,
-        baseline=_judge("the naive model", Predictor(naive, contract), features),
+        baseline=_judge("the naive model", EstimatorPredictor(naive, contract), features),
         seen=seen,
         shared=shared,
         rows_are_new=champion is None or learns.fingerprint != champion.learnt.fingerprint,
@@ -139,13 +142,13 @@ def _judge_champion(
         return None, f"champion {champion.version} predicts another outcome"
     predictor = rival.load()
     try:
-        features = prepare_features(rows, predictor.contract)
+        features = read_features(rows, predictor.contract)
         return _judge(rival.name, predictor, features), ""
     except RequestError as err:
         return None, f"{rival.name} cannot read these rows: {err}"
 
 
-def _judge(name: str, predictor: Predictor, features: pd.DataFrame) -> Judged:
+def _judge(name: str, predictor: Predictor, features: Features) -> Judged:
     return Judged(name, as_outcomes(predictor.predict(features), predictor.contract))
 
 
@@ -153,6 +156,6 @@ def _latency_ms(predictor: Predictor, row: pd.DataFrame) -> float:
     taken = []
     for _ in range(_TIMED_CALLS):
         started = time.perf_counter()
-        predictor.predict_frame(row)
+        predict_frame(predictor, row)
         taken.append(time.perf_counter() - started)
     return float(np.median(taken) * 1_000)

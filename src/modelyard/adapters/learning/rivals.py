@@ -20,6 +20,7 @@ from modelyard.domain.releases import Learnt, Release, rows_learnt
 from modelyard.project import Project
 from modelyard.serving.bundle import load_bundle
 from modelyard.serving.model_file import ModelFile, load_model
+from modelyard.serving.estimators import EstimatorPredictor
 from modelyard.serving.predictor import Predictor
 
 
@@ -59,7 +60,7 @@ def choose_rival(
     return Rival(
         f"champion {champion.version} before it learnt its holdout",
         *_unseen(project, config, rows_learnt(champion.delivery, with_holdout=False), rows),
-        lambda: Predictor(load_model(file, folder), champion.delivery.contract),
+        lambda: EstimatorPredictor(load_model(file, folder), champion.delivery.contract),
     )
 
 

@@ -110,9 +110,11 @@ def _packages(
     built = release.payload(ReleaseState.BUILT)
     file = None if built is None else project.home / release.build.bundle / REQUIREMENTS
     if file is not None and file.is_file():
-        found += compare_pins(
-            release.candidate.requirements, file.read_text(), where=" in the bundle", decides=True
-        )
+        # a bundle names what its runtime needs, which is a part of what was pinned
+        text = file.read_text()
+        named, pinned = pins_of(text), pins_of(release.candidate.requirements)
+        part = "".join(f"{name}=={pinned[name]}\n" for name in named if name in pinned)
+        found += compare_pins(part, text, where=" in the bundle", decides=True)
     served = pins_of(release.candidate.requirements)
     needed = pins_of(record.requirements)
     both = served.keys() & needed.keys()
