@@ -73,3 +73,15 @@ class ReproductionError(ModelYardError):
 
 class NotCompilableError(ModelYardError):
     """A pipeline has a part that cannot be told as an ONNX graph; the message says which."""
+
+
+class OverloadedError(TransientError):
+    """A replica has as much to do as it may take on; a retry a little later may succeed."""
+
+
+class DeadlineError(TransientError):
+    """A prediction took longer than a replica lets one wait."""
+
+
+class TooLargeError(InvalidInputError):
+    """A request is larger than a replica takes."""

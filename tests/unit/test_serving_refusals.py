@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from modelyard.serving.app import Replica
+from modelyard.serving.batching import Limits
 from modelyard.serving.bundle import Bundle
 from modelyard.serving.inference_log import InferenceLog
 from tests.replica_app import ROW, Client, logged
@@ -38,7 +39,7 @@ BAD = [
         "got 1 values",
     ),
     (b'{"inputs": {"temp": [1, 2], "season": ["a"]}}', "inputs", "differ in length"),
-    (b'{"instances": [{"temp": "20", "season": "a"}]}', "temp", "expected a number"),
+    (b'{"instances": [{"temp": "warm", "season": "a"}]}', "temp", "expected a number"),
     (b'{"instances": [{"temp": 1, "season": "a", "hour": "noon"}]}', "hour", "expected a time"),
     (b'{"instances": [{"temp": 1, "season": "a", "hour": 5}]}', "hour", "expected a time"),
     (b'{"instances": [{"temp": 1, "season": "a", "row_id": {}}]}', "row_id", "expected text"),
@@ -161,7 +162,7 @@ def test_an_error_that_quotes_half_a_surrogate_pair_is_still_json(regression: Bu
 
 
 def test_other_refusals_are_json_too(regression: Bundle) -> None:
-    replica = Replica(regression, None, replica="r1", max_body_bytes=100)
+    replica = Replica(regression, None, replica="r1", limits=Limits(body_bytes=100))
     client = Client(replica.app())
     codes = {
         client.post("/invocations", content=b" " * 101).status_code: "too large",

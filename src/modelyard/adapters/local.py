@@ -43,12 +43,20 @@ class LocalTarget:
         log_root: Path | Callable[[str], Path],
         host: str = "127.0.0.1",
         *,
+        api_keys: Path | None = None,
+        open_to_all: bool = False,
         ready_seconds: float = 90.0,
     ) -> None:
-        """`log_root` is the folder above, or returns, a model's inference log."""
+        """`log_root` is the folder above, or returns, a model's inference log.
+
+        `api_keys` is a file of the keys that callers have to show. Without one, an address that
+        others reach is refused unless it is said to be `open_to_all`.
+        """
         self._run_folder = run_folder.resolve()
         self._log_root = log_root
         self._host = host
+        self._api_keys = api_keys
+        self._open_to_all = open_to_all
         self._ready_seconds = ready_seconds
 
     def sync(self, service: Service) -> ServiceStatus:
@@ -175,6 +183,8 @@ class LocalTarget:
                 *(sys.executable, "-m", "modelyard.serving.supervisor"),
                 *("--state", str(folder / _STATE_FILE), "--host", self._host),
                 *("--log", str(self._log_folder(model))),
+                *(("--api-keys", str(self._api_keys)) if self._api_keys else ()),
+                *(("--open",) if self._open_to_all else ()),
                 *("--ready-timeout", str(self._ready_seconds)),
             ],
             folder=Path.cwd(),

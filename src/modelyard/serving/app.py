@@ -1,49 +1,54 @@
 """How does a replica speak HTTP?
 
-`/invocations` (MLflow's scoring protocol), `/live`, `/ready`, `/version` and `/metrics`. Requests
-are predicted in the event loop: a thread pool only adds waiting for the interpreter's lock.
+Predictions by MLflow's scoring protocol (`/invocations`) and by the Open Inference Protocol
+(`/v2/...`); `/live`, `/ready`, `/version`, `/metrics`; and what describes all that, `/openapi.json`
+and `/docs`. An ASGI application without a framework: that would cost as much as the prediction.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import platform
 import re
 import time
 import uuid
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
-import pandas as pd
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import Route
+import orjson
 
-from modelyard.domain.values import ColumnKind, Contract
-from modelyard.errors import RequestError
+from modelyard.errors import DeadlineError, OverloadedError, RequestError, TooLargeError
+from modelyard.serving.api_keys import ApiKeys
+from modelyard.serving.batching import Limits
 from modelyard.serving.bundle import Bundle
-from modelyard.serving.frames import features_frame, read_features
-from modelyard.serving.inference_log import InferenceLog, InferenceRecord, utc_now
+from modelyard.serving.http import Answer, ClientGoneError, Receive, Request, Scope, Send, as_json
+from modelyard.serving.inference_log import InferenceLog, utc_now
+from modelyard.serving.inference_protocol import (
+    PROBABILITIES,
+    model_metadata,
+    read_inference,
+    server_metadata,
+    write_inference,
+)
 from modelyard.serving.metrics import CONTENT_TYPE, ReplicaMetrics
-from modelyard.serving.payloads import parse_csv, parse_json
-from modelyard.serving.predictor import Prediction
+from modelyard.serving.openapi import describe_service, docs_page
+from modelyard.serving.payloads import decode_json, parse_csv, parse_json
+from modelyard.serving.scoring import Scorer
 
-MAX_BODY_BYTES = 64 * 2**20
-RELEASE_HEADER = "X-ModelYard-Release"
-REQUEST_ID_HEADER = "X-Request-Id"
-
-# One absurd event time would stretch the time axis of monitoring over centuries. What was observed
-# is not older than the first records kept; what is forecast is at most a (leap) year ahead.
-EARLIEST_EVENT = datetime(1900, 1, 1, tzinfo=UTC)
-LATEST_EVENT_AHEAD = timedelta(days=366)
+RELEASE_HEADER = b"x-modelyard-release"
 
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
+_STATUS: dict[type[Exception], int] = {
+    TooLargeError: 413,
+    OverloadedError: 429,
+    DeadlineError: 504,
+    ClientGoneError: 400,
+}
 _log = logging.getLogger(__name__)
+
+Handler = Callable[[Request], Awaitable[Answer]]
 
 
 class Replica:
@@ -56,131 +61,197 @@ class Replica:
         *,
         replica: str,
         clock: Callable[[], datetime] = utc_now,
-        max_body_bytes: int = MAX_BODY_BYTES,
+        limits: Limits | None = None,
+        api_keys: ApiKeys | None = None,
     ) -> None:
         self._bundle = bundle
-        self._log = log
         self._replica = replica
-        self._clock = clock
-        self._max_body_bytes = max_body_bytes
+        self._limits = limits or Limits()
+        self._api_keys = api_keys
+        self._held = 0
         self.metrics = ReplicaMetrics(bundle.manifest.version, replica)
+        self._scorer = Scorer(
+            bundle, log, self.metrics, replica=replica, clock=clock, limits=self._limits
+        )
         self.draining = False
         """Set when the replica is about to stop: it is live, but no longer ready."""
+        self._usual_headers = [(RELEASE_HEADER, bundle.manifest.version.encode())]
+        self._predicting, self._telling = self._routes()
 
-    def app(self) -> Starlette:
+    def app(self) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
         """Return the ASGI application."""
-        return Starlette(
-            routes=[
-                Route("/invocations", self._invocations, methods=["POST"]),
-                Route("/live", self._live, methods=["GET"]),
-                Route("/ready", self._ready, methods=["GET"]),
-                Route("/version", self._version, methods=["GET"]),
-                Route("/metrics", self._metrics, methods=["GET"]),
-            ],
-            exception_handlers={HTTPException: self._http_error},
+        return self._serve
+
+    def _routes(self) -> tuple[dict[str, Handler], dict[str, Handler]]:
+        """Return what is posted to and predicts, and what is got and tells, by path."""
+        manifest = self._bundle.manifest
+        model = f"/v2/models/{manifest.model}"
+        version = f"{model}/versions/{manifest.version}"
+        description = describe_service(manifest, probabilities=self._scorer.gives_probabilities)
+        metadata = model_metadata(
+            manifest.contract,
+            model=manifest.model,
+            version=manifest.version,
+            runtime=manifest.runtime,
+            probabilities=self._scorer.gives_probabilities,
         )
+        page = Answer(docs_page(description).encode(), media_type=b"text/html; charset=utf-8")
+        predicting: dict[str, Handler] = {
+            "/invocations": self._invocations,
+            f"{model}/infer": self._infer,
+            f"{version}/infer": self._infer,
+        }
+        telling: dict[str, Handler] = {
+            "/live": self._live,
+            "/ready": self._ready,
+            "/ping": self._ready,
+            "/health": self._ready,
+            "/version": self._version,
+            "/metrics": self._metrics,
+            "/openapi.json": _always(as_json(description)),
+            "/docs": _always(page),
+            "/v2": _always(as_json(server_metadata(platform.python_version()))),
+            "/v2/health/live": self._live,
+            "/v2/health/ready": self._ready,
+            model: _always(as_json(metadata)),
+            version: _always(as_json(metadata)),
+            f"{model}/ready": self._ready,
+            f"{version}/ready": self._ready,
+        }
+        return predicting, telling
 
-    async def _invocations(self, request: Request) -> Response:
-        given = request.headers.get(REQUEST_ID_HEADER, "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive, dict(scope["headers"]))
+        path, method = scope["path"], scope["method"]
+        handler = self._predicting.get(path)
+        if handler is not None and method == "POST":
+            answer = await self._predict(handler, request)
+        else:
+            answer = await self._tell(path, method, request)
+        headers = [
+            (b"content-type", answer.media_type),
+            (b"content-length", str(len(answer.body)).encode()),
+            *self._usual_headers,
+            *answer.headers,
+        ]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        body = b"" if method == "HEAD" else answer.body
+        await send({"type": "http.response.body", "body": body})
+
+    async def _tell(self, path: str, method: str, request: Request) -> Answer:
+        handler = self._telling.get(path)
+        if handler is None and path not in self._predicting:
+            return self._error(404, f"Not Found: {method} {path}.", request)
+        if handler is None or method not in ("GET", "HEAD"):
+            answer = self._error(405, f"Method Not Allowed: {method} {path}.", request)
+            answer.headers.append((b"allow", b"POST" if handler is None else b"GET, HEAD"))
+            return answer
+        return await handler(request)
+
+    async def _predict(self, handler: Handler, request: Request) -> Answer:
+        """Answer a request for predictions, whatever becomes of it."""
         begun = time.perf_counter()
-        try:
-            body = await self._body(request)
-            begun = time.perf_counter()
-            status, answer = 200, self._answer(request, body, request_id)
-        except RequestError as err:
-            status, answer = 400, _error(str(err), err.field)
-        except HTTPException as err:
-            status, answer = err.status_code, _error(err.detail)
-        except ClientDisconnect:
-            status, answer = 400, _error("The request ended before its body was complete.")
-        except Exception:  # the process boundary: the caller gets no stack trace, the log does
-            _log.exception("request %s failed", request_id)
-            status = 500
-            answer = _error(
-                "The model failed on this request. The replica's log says why: look for "
-                f"{request_id}."
-            )
-        self.metrics.request(status, time.perf_counter() - begun)
-        return self._respond(answer, status, {REQUEST_ID_HEADER: request_id})
-
-    async def _body(self, request: Request) -> bytes:
-        parts, size = [], 0
-        async for part in request.stream():
-            parts.append(part)
-            size += len(part)
-            if size > self._max_body_bytes:
-                raise HTTPException(
-                    413, f"The body is larger than {self._max_body_bytes} bytes. Send fewer rows."
-                )
-        return b"".join(parts)
-
-    def _answer(self, request: Request, body: bytes, request_id: str) -> dict[str, Any]:
-        contract, predictor = self._bundle.contract, self._bundle.predictor
-        with_probabilities = _flag(request, "probabilities")
-        if with_probabilities and not predictor.gives_probabilities:
-            raise RequestError("This model gives no probabilities.", "probabilities")
-        frame = _rows(request, body, contract)
-        given = read_features(frame, contract)
-        features = features_frame(given, contract, frame.index)
-        at = self._clock().astimezone(UTC)
-        ids = _ids(frame, contract, request_id)
-        times = _times(frame, contract, at)
-        said = predictor.predict(given)
-        self.metrics.predicted(len(features))
-        self._append(request_id, at, ids, times, features, said)
-        answer: dict[str, Any] = {"predictions": said.predictions}
-        if with_probabilities:
-            answer |= {"probabilities": said.probabilities, "classes": contract.classes}
+        given = request.header(b"x-request-id")
+        request.id = given if given and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        keys = self._api_keys
+        if keys is not None and not keys.allow(request.header(b"authorization")):
+            answer = self._error(401, "An API key is needed: Authorization: Bearer KEY.", request)
+            answer.headers.append((b"www-authenticate", b"Bearer"))
+        else:
+            try:
+                answer = await handler(request)
+            except Exception as err:
+                answer = self._refusal(err, request)
+        answer.headers.append((b"x-request-id", request.id.encode()))
+        self.metrics.request(answer.status, time.perf_counter() - begun)
         return answer
 
-    def _append(
-        self,
-        request_id: str,
-        at: datetime,
-        ids: list[str],
-        times: list[str],
-        features: pd.DataFrame,
-        said: Prediction,
-    ) -> None:
-        """Log a request before it is answered."""
-        if self._log is None:
-            return
-        contract = self._bundle.contract
-        record = InferenceRecord.model_construct(
-            request_id=request_id,
-            at=at,
-            release=self._bundle.manifest.version,
-            replica=self._replica,
-            columns=contract.names(),
-            ids=ids,
-            times=times,
-            rows=_json_cells(features, contract),
-            predictions=said.predictions,
-            probabilities=said.probabilities,
-            classes=contract.classes,
-            positive=contract.positive,
+    def _refusal(self, err: Exception, request: Request) -> Answer:
+        """Return the answer to a request that failed: the caller gets no stack trace."""
+        if isinstance(err, RequestError):
+            return self._error(400, str(err), request, err.field)
+        for kind, status in _STATUS.items():
+            if isinstance(err, kind):
+                answer = self._error(status, str(err), request)
+                if status == 429:
+                    answer.headers.append((b"retry-after", b"1"))
+                return answer
+        _log.error("request %s failed", request.id, exc_info=err)
+        return self._error(
+            500,
+            f"The model failed on this request. The replica's log says why: look for {request.id}.",
+            request,
         )
-        try:
-            self._log.append(record)
-        except OSError:
-            # an answer is worth more than its line: the count is what to alert on
-            self.metrics.not_logged()
-            _log.exception("request %s was answered but not logged", request_id)
 
-    async def _live(self, request: Request) -> Response:
-        return self._respond({"live": True})
+    async def _invocations(self, request: Request) -> Answer:
+        """MLflow's scoring protocol."""
+        media_type = request.headers.get(b"content-type", b"application/json")
+        is_json = media_type == b"application/json"
+        if not is_json:
+            name = media_type.partition(b";")[0].strip().lower()
+            is_json = name == b"application/json"
+            if not is_json and name != b"text/csv":
+                shown = name.decode("latin-1")[:60]
+                return self._error(
+                    415,
+                    f"Content-Type {shown!r} is not known: send application/json or text/csv.",
+                    request,
+                )
+        with_probabilities = self._wants_probabilities(request.flag("probabilities"))
+        contract = self._scorer.contract
+        with _Held(self, request) as held:
+            body = await held.read()
+            rows = parse_json(body, contract) if is_json else parse_csv(body)
+            scored = await self._scorer.score(rows, request.id, numeric_text=True)
+        content: dict[str, Any] = {"predictions": scored.prediction.predictions}
+        if with_probabilities:
+            content["probabilities"] = scored.prediction.probabilities
+            content["classes"] = contract.classes
+        return as_json(content)
 
-    async def _ready(self, request: Request) -> Response:
-        return self._respond({"ready": not self.draining}, 503 if self.draining else 200)
-
-    async def _version(self, request: Request) -> Response:
+    async def _infer(self, request: Request) -> Answer:
+        """The Open Inference Protocol."""
         manifest = self._bundle.manifest
-        return self._respond(
+        with _Held(self, request) as held:
+            payload = decode_json(await held.read())
+            rows, identity, outputs = read_inference(payload, manifest.contract)
+            self._wants_probabilities(PROBABILITIES in outputs)
+            if identity is not None and _REQUEST_ID.fullmatch(identity):
+                request.id = identity
+            scored = await self._scorer.score(rows, request.id, numeric_text=False)
+        return as_json(
+            write_inference(
+                scored.prediction,
+                manifest.contract,
+                model=manifest.model,
+                version=manifest.version,
+                identity=identity or request.id,
+                outputs=outputs,
+            )
+        )
+
+    def _wants_probabilities(self, wanted: bool) -> bool:
+        if wanted and not self._scorer.gives_probabilities:
+            raise RequestError("This model gives no probabilities.", "probabilities")
+        return wanted
+
+    async def _live(self, request: Request) -> Answer:
+        return as_json({"live": True})
+
+    async def _ready(self, request: Request) -> Answer:
+        return as_json({"ready": not self.draining}, 503 if self.draining else 200)
+
+    async def _version(self, request: Request) -> Answer:
+        manifest = self._bundle.manifest
+        return as_json(
             {
                 "model": manifest.model,
                 "release": manifest.version,
                 "digest": self._bundle.digest,
+                "runtime": manifest.runtime,
+                "runtime_reason": manifest.runtime_reason,
                 "contract": manifest.contract.model_dump(mode="json"),
                 "provenance": manifest.provenance,
                 "replica": self._replica,
@@ -188,114 +259,49 @@ class Replica:
             }
         )
 
-    async def _metrics(self, request: Request) -> Response:
-        return Response(self.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+    async def _metrics(self, request: Request) -> Answer:
+        return Answer(self.metrics.text(), media_type=CONTENT_TYPE.encode())
 
-    async def _http_error(self, request: Request, err: Exception) -> Response:
-        assert isinstance(err, HTTPException)
-        return self._respond(
-            _error(f"{err.detail}: {request.method} {request.url.path}."),
-            err.status_code,
-            dict(err.headers or {}),
-        )
-
-    def _respond(
-        self, content: Any, status: int = 200, headers: dict[str, str] | None = None
-    ) -> Response:
-        # an error may quote what no encoding can carry, such as half a surrogate pair
-        ascii_only = status >= 400
-        return Response(
-            json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=ascii_only),
-            status,
-            {RELEASE_HEADER: self._bundle.manifest.version, **(headers or {})},
-            media_type="application/json",
-        )
+    def _error(
+        self, status: int, message: str, request: Request, field: str | None = None
+    ) -> Answer:
+        """Return an error; the Open Inference Protocol wants it as plain text."""
+        plain = request.scope["path"].startswith("/v2")
+        content = {"error": message if plain else {"field": field, "message": message}}
+        try:
+            return as_json(content, status)
+        except orjson.JSONEncodeError:
+            # an error may quote what no encoding can carry, such as half a surrogate pair
+            return Answer(json.dumps(content).encode(), status)
 
 
-def _rows(request: Request, body: bytes, contract: Contract) -> pd.DataFrame:
-    media_type = request.headers.get("Content-Type", "application/json").split(";")[0].strip()
-    if media_type.lower() == "application/json":
-        return parse_json(body, contract)
-    if media_type.lower() == "text/csv":
-        return parse_csv(body, contract)
-    raise HTTPException(
-        415, f"Content-Type {media_type!r} is not known: send application/json or text/csv."
-    )
+class _Held:
+    """The memory that a request's body takes, counted for as long as it is held."""
+
+    def __init__(self, replica: Replica, request: Request) -> None:
+        self._replica = replica
+        self._request = request
+        self._size = 0
+
+    def __enter__(self) -> _Held:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._replica._held -= self._size
+
+    async def read(self) -> bytes:
+        """Return the body, or raise OverloadedError when others hold as much as there may be."""
+        limits = self._replica._limits
+        if self._replica._held > limits.held_bytes:
+            raise OverloadedError("Too many large requests wait already: try again in a second.")
+        body = await self._request.body(limits.body_bytes, limits.seconds)
+        self._size = len(body)
+        self._replica._held += self._size
+        return body
 
 
-def _flag(request: Request, name: str) -> bool:
-    text = request.query_params.get(name, "false").lower()
-    if text not in ("true", "false"):
-        raise RequestError(f"{name} must be true or false, got {text!r}.", name)
-    return text == "true"
+def _always(answer: Answer) -> Handler:
+    async def handler(request: Request) -> Answer:
+        return answer
 
-
-def _ids(frame: pd.DataFrame, contract: Contract, request_id: str) -> list[str]:
-    """Return one id a row: the caller's, or one made of the request's id and the row's number."""
-    given = _column(frame, contract.id)
-    return [
-        f"{request_id}-{row}" if _missing(value) else _id(value, row, contract.id)
-        for row, value in enumerate(given)
-    ]
-
-
-def _id(value: Any, row: int, field: str | None) -> str:
-    if isinstance(value, (str, int)) and not isinstance(value, bool):
-        return str(value)
-    raise RequestError(
-        f"Column {field!r}, row {row}: expected text, an integer or null, got {value!r}.", field
-    )
-
-
-def _times(frame: pd.DataFrame, contract: Contract, at: datetime) -> list[str]:
-    """Return one event time a row as ISO 8601 in UTC: the caller's, or when the request came."""
-    given = _column(frame, contract.time)
-    return [
-        at.isoformat() if _missing(value) else _time(value, row, contract.time, at)
-        for row, value in enumerate(given)
-    ]
-
-
-def _time(value: Any, row: int, field: str | None, at: datetime) -> str:
-    try:
-        moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError) as err:
-        raise RequestError(
-            f"Column {field!r}, row {row}: expected a time such as 2024-05-01T12:00:00Z "
-            f"or null, got {value!r}.",
-            field,
-        ) from err
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    latest = at + LATEST_EVENT_AHEAD
-    # compared before it is converted: the calendar's first and last hours overflow in UTC
-    if not EARLIEST_EVENT <= moment <= latest:
-        raise RequestError(
-            f"Column {field!r}, row {row}: expected a time from {EARLIEST_EVENT.isoformat()} to "
-            f"{latest.isoformat()} ({LATEST_EVENT_AHEAD.days} days from now), got {value!r}.",
-            field,
-        )
-    return moment.astimezone(UTC).isoformat()
-
-
-def _column(frame: pd.DataFrame, name: str | None) -> list[Any]:
-    return frame[name].tolist() if name in frame.columns else [None] * len(frame)
-
-
-def _missing(value: Any) -> bool:
-    return value is None or value != value
-
-
-def _json_cells(features: pd.DataFrame, contract: Contract) -> list[list[float | str | None]]:
-    """Return prepared features as n lists of JSON values, null for what is missing."""
-    columns = [
-        [None if math.isnan(v) else v for v in features[column.name].tolist()]
-        if column.kind is ColumnKind.NUMERIC
-        else features[column.name].tolist()
-        for column in contract.columns
-    ]
-    return [list(cells) for cells in zip(*columns, strict=True)]
-
-
-def _error(message: str, field: str | None = None) -> dict[str, Any]:
-    return {"error": {"field": field, "message": message}}
+    return handler

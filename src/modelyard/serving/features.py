@@ -57,8 +57,17 @@ def join(parts: Sequence[Features]) -> Features:
 class Reader:
     """Reads the features of one contract, and refuses what breaks it."""
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(
+        self, contract: Contract, *, not_null: tuple[str, ...] = (), numeric_text: bool = False
+    ) -> None:
+        """`not_null` are columns that take no missing value.
+
+        With `numeric_text`, text that is a decimal number counts as one: CSV knows no other, and
+        MLflow's own server reads JSON so.
+        """
         self._contract = contract
+        self._not_null = not_null
+        self._numeric_text = numeric_text
         self._numeric = contract.names(ColumnKind.NUMERIC)
         self._categorical = contract.names(ColumnKind.CATEGORICAL)
         self._required = tuple(c.name for c in contract.columns if c.required)
@@ -69,8 +78,8 @@ class Reader:
         Numbers become float64 with NaN for a missing value; booleans count as 0 and 1. Categories
         become text; numbers among them are written without a needless fraction (5.0 is "5"), so
         that a column read as int, float or text agrees. Other columns are left out; an optional
-        column that is absent is all missing. Text in a numeric column is refused even when it
-        looks like a number: nobody could tell which spelling was meant.
+        column that is absent is all missing. Text in a numeric column is refused, even when it
+        looks like a number, unless `numeric_text` was said.
 
         Raises RequestError that names the column, the row (from 0) and what is expected.
         """
@@ -80,10 +89,22 @@ class Reader:
             if name not in cells:
                 self._refuse_missing(cells)
         absent = (None,) * rows
-        return Features(
+        features = Features(
             self._numbers([cells.get(name, absent) for name in self._numeric], rows),
             self._texts([cells.get(name, absent) for name in self._categorical], rows),
         )
+        if self._not_null:
+            self._refuse_nulls(features)
+        return features
+
+    def _refuse_nulls(self, features: Features) -> None:
+        names = (*self._numeric, *self._categorical)
+        empty = np.hstack([np.isnan(features.numeric), features.categorical == np.array(None)])
+        for index, name in enumerate(names):
+            if name in self._not_null and empty[:, index].any():
+                kind = "a number" if index < len(self._numeric) else "text"
+                row = int(empty[:, index].argmax())
+                raise refusal(name, row, f"{kind}, since the model takes no missing one", None)
 
     def _refuse_missing(self, cells: Mapping[str, Sequence[Any]]) -> None:
         missing = [name for name in self._required if name not in cells]
@@ -106,7 +127,10 @@ class Reader:
         except OverflowError:
             block = np.array(
                 [
-                    [as_number(name, row, value) for row, value in enumerate(column)]
+                    [
+                        as_number(name, row, value, text=self._numeric_text)
+                        for row, value in enumerate(column)
+                    ]
                     for name, column in zip(self._numeric, columns, strict=True)
                 ]
             ).T
@@ -126,8 +150,16 @@ class Reader:
         return block
 
 
-def as_number(name: str, row: int, value: Any) -> float:
+def as_number(name: str, row: int, value: Any, *, text: bool = False) -> float:
     """Return a cell as a number, NaN for a missing one. Raises RequestError for anything else."""
+    # Python alone would take 1_000, and digits of other scripts
+    if text and isinstance(value, str) and value.isascii() and "_" not in value:
+        try:
+            number = float(value)
+        except ValueError:
+            raise refusal(name, row, "a number or null", value) from None
+        if not math.isnan(number):
+            return number
     if isinstance(value, (bool, int, float, np.number, np.bool_)):
         try:
             return float(value)

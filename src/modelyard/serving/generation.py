@@ -31,6 +31,14 @@ _POLL_SECONDS = 0.02
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Paths:
+    """Where every replica of a model finds what is not its release."""
+
+    log_folder: Path
+    api_keys: Path | None = None
+
+
 class ReplicaProcess:
     """One replica as a child process."""
 
@@ -43,7 +51,7 @@ class ReplicaProcess:
 
     @classmethod
     async def start(
-        cls, fleet: Fleet, listener: socket.socket, lifeline_fd: int, log_folder: Path
+        cls, fleet: Fleet, listener: socket.socket, lifeline_fd: int, paths: Paths
     ) -> ReplicaProcess:
         """Start a replica that inherits the listening socket; it is not ready yet."""
         ready_fd, its_ready_fd = os.pipe()
@@ -52,7 +60,8 @@ class ReplicaProcess:
                 sys.executable,
                 *("-m", "modelyard.serving.replica"),
                 *("--bundle", fleet.bundle, "--digest", fleet.digest),
-                *("--log", str(log_folder), "--grace", str(GRACE_SECONDS)),
+                *("--log", str(paths.log_folder), "--grace", str(GRACE_SECONDS)),
+                *(("--api-keys", str(paths.api_keys)) if paths.api_keys else ()),
                 *("--fd", str(listener.fileno())),
                 *("--ready-fd", str(its_ready_fd), "--lifeline-fd", str(lifeline_fd)),
                 pass_fds=(listener.fileno(), its_ready_fd, lifeline_fd),
@@ -154,11 +163,11 @@ class Generation:
     """All replicas of one fleet on one listening socket."""
 
     def __init__(
-        self, fleet: Fleet, listener: socket.socket, log_folder: Path, ready_seconds: float
+        self, fleet: Fleet, listener: socket.socket, paths: Paths, ready_seconds: float
     ) -> None:
         self.fleet = fleet
         self._listener = listener
-        self._log_folder = log_folder
+        self._paths = paths
         self._ready_seconds = ready_seconds
         self._places: list[Place] = []
         # held open for as long as this generation should live: a replica that sees it closed
@@ -221,7 +230,7 @@ class Generation:
 
     async def _spawn(self) -> ReplicaProcess:
         return await ReplicaProcess.start(
-            self.fleet, self._listener, self._lifeline_read, self._log_folder
+            self.fleet, self._listener, self._lifeline_read, self._paths
         )
 
     async def _resume(self, place: Place) -> None:

@@ -29,6 +29,13 @@ ORPHAN_GRACE_SECONDS = 1.0
 LAME_DUCK_SECONDS = 2.0
 """A gateway needs this long to see that /ready says no; nobody else takes the connections."""
 
+API_KEYS_VARIABLE = "MODELYARD_API_KEYS"
+"""Names a file of API keys, where the command line does not."""
+
+MAX_BODY_BYTES = 16 * 2**20
+MAX_ROWS = 50_000
+DEADLINE_SECONDS = 30.0
+
 REFUSED = 3
 """Exit code of a replica that does not trust its bundle: starting it again will not help."""
 
@@ -51,13 +58,26 @@ def serve(options: argparse.Namespace) -> None:
     """Load the bundle, prove it on its golden rows, and serve until asked to stop."""
     bundle = load_proven(options.bundle, options.digest)
 
+    from modelyard.serving.api_keys import ApiKeys, require_keys_beyond_loopback
     from modelyard.serving.app import Replica
+    from modelyard.serving.batching import Limits
     from modelyard.serving.inference_log import InferenceLog
     from modelyard.serving.server import DrainingServer, server_config
 
     log = InferenceLog(options.log, bundle.manifest.version) if options.log else None
-    replica = Replica(bundle, log, replica=f"{socket.gethostname()}-{os.getpid()}")
+    keys = ApiKeys(options.api_keys) if options.api_keys else None
     own_socket = options.fd is None
+    if own_socket:
+        require_keys_beyond_loopback(
+            options.host, has_keys=keys is not None, open_to_all=options.behind_gateway
+        )
+    replica = Replica(
+        bundle,
+        log,
+        replica=f"{socket.gethostname()}-{os.getpid()}",
+        api_keys=keys,
+        limits=Limits(body_bytes=options.max_body, rows=options.max_rows, seconds=options.deadline),
+    )
     listener = (
         _listen(options.host, options.port) if own_socket else socket.socket(fileno=options.fd)
     )
@@ -118,6 +138,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--digest", required=True, help="digest that the bundle must have")
     parser.add_argument("--log", type=Path, help="folder of the inference log; none: not logged")
     parser.add_argument("--grace", type=float, default=GRACE_SECONDS, help="seconds to drain")
+    parser.add_argument(
+        "--api-keys",
+        type=Path,
+        default=os.environ.get(API_KEYS_VARIABLE) or None,
+        help="file of API keys, one a line; none: everybody may ask",
+    )
+    parser.add_argument(
+        "--behind-gateway",
+        action="store_true",
+        help="listen beyond loopback without API keys: something else decides who gets here",
+    )
+    parser.add_argument("--max-body", type=int, default=MAX_BODY_BYTES, help="in bytes")
+    parser.add_argument("--max-rows", type=int, default=MAX_ROWS, help="of one request")
+    parser.add_argument("--deadline", type=float, default=DEADLINE_SECONDS, help="in seconds")
     parser.add_argument("--fd", type=int, help="inherited listening socket")
     parser.add_argument("--ready-fd", type=int, help="gets one byte when requests are accepted")
     parser.add_argument("--lifeline-fd", type=int, help="the replica leaves when it is closed")

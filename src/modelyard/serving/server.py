@@ -126,6 +126,7 @@ def server_config(app: ASGIApp, **more: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop" if fast else "asyncio",
+        interface="asgi3",
         http=WholeAnswerProtocol,
         ws="none",
         lifespan="off",

@@ -35,7 +35,8 @@ from starlette.routing import Route
 
 from modelyard.domain.values import Fleet, Service, ServiceStatus, Value
 from modelyard.errors import ModelYardError, RolloutError
-from modelyard.serving.generation import Generation
+from modelyard.serving.api_keys import require_keys_beyond_loopback
+from modelyard.serving.generation import Generation, Paths
 from modelyard.serving.server import Server, server_config
 
 READY_SECONDS = 90.0
@@ -61,11 +62,11 @@ class Supervisor:
     """Makes true what is asked for one model, and keeps it true."""
 
     def __init__(
-        self, state_file: Path, host: str, log_folder: Path, ready_seconds: float = READY_SECONDS
+        self, state_file: Path, host: str, paths: Paths, ready_seconds: float = READY_SECONDS
     ) -> None:
         self._state_file = state_file
         self._host = host
-        self._log_folder = log_folder
+        self._paths = paths
         self._ready_seconds = ready_seconds
         self._lock = asyncio.Lock()
         self._service: Service | None = None
@@ -151,7 +152,7 @@ class Supervisor:
             self._leaving.remove(generation)
 
     def _generation(self, fleet: Fleet, listener: socket.socket) -> Generation:
-        return Generation(fleet, listener, self._log_folder, self._ready_seconds)
+        return Generation(fleet, listener, self._paths, self._ready_seconds)
 
     def _listener_port(self) -> int | None:
         return self._listener.getsockname()[1] if self._listener else None
@@ -236,8 +237,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--state", type=Path, required=True, help="file of what should run")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--log", type=Path, required=True, help="folder of the inference log")
+    parser.add_argument("--api-keys", type=Path, help="file of API keys, one a line")
+    parser.add_argument("--open", action="store_true", help="beyond loopback without API keys")
     parser.add_argument("--ready-timeout", type=float, default=READY_SECONDS, help="in seconds")
     options = parser.parse_args(arguments)
+    try:
+        require_keys_beyond_loopback(
+            options.host, has_keys=options.api_keys is not None, open_to_all=options.open
+        )
+    except ModelYardError as err:
+        print(err, file=sys.stderr)
+        return err.exit_code
     folder = options.state.parent
     _log_to(folder / LOG_FILE)
     with (folder / "supervisor.lock").open("w") as lock:
@@ -247,7 +257,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"A supervisor for {options.state} runs already.", file=sys.stderr)
             return 1
         _forget_dead(folder / RECORD_FILE)
-        supervisor = Supervisor(options.state, options.host, options.log, options.ready_timeout)
+        paths = Paths(options.log, options.api_keys)
+        supervisor = Supervisor(options.state, options.host, paths, options.ready_timeout)
         try:
             asyncio.run(supervise(supervisor, folder / RECORD_FILE))
         except ModelYardError as err:

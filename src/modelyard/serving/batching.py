@@ -1,0 +1,180 @@
+"""How are concurrent requests predicted together, without anybody waiting for a timer?
+
+What has queued while the last batch was predicted is the next batch. A small one is predicted in
+the event loop: a thread only adds waiting for the interpreter's lock. A large one goes to the one
+worker thread, so that probes and refusals are still answered meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from modelyard.errors import DeadlineError, OverloadedError
+from modelyard.serving.features import Features, join
+from modelyard.serving.predictor import Prediction
+
+Predict = Callable[[Features], Prediction]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a replica takes on before it says that it is busy."""
+
+    body_bytes: int = 16 * 2**20
+    """Of one request."""
+    held_bytes: int = 256 * 2**20
+    """Of all bodies together that are read or wait."""
+    rows: int = 50_000
+    """Of one request."""
+    waiting: int = 1024
+    """Requests that were read and not predicted."""
+    batch_rows: int = 4096
+    """A request with more of them is a batch of its own."""
+    seconds: float = 30.0
+    """From a whole request to its answer, and for the reading of one."""
+
+
+@dataclass(eq=False)
+class _Waiting:
+    features: Features
+    answer: asyncio.Future[Prediction]
+    deadline: float
+
+
+class Batcher:
+    """Predicts for many at once, each as if it were alone."""
+
+    def __init__(
+        self,
+        predict: Predict,
+        limits: Limits,
+        *,
+        inline_rows: int,
+        on_batch: Callable[[int, int], None] = lambda requests, rows: None,
+    ) -> None:
+        """A batch of up to `inline_rows` is predicted in the event loop.
+
+        `on_batch` hears of the requests and rows of each batch.
+        """
+        self._predict = predict
+        self._limits = limits
+        self._inline_rows = inline_rows
+        self._on_batch = on_batch
+        self._waiting: deque[_Waiting] = deque()
+        self._busy = False
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="predict")
+
+    async def predict(self, features: Features) -> Prediction:
+        """Return what the model says.
+
+        Raises OverloadedError when too many wait already, DeadlineError when it takes too long,
+        and whatever the model raises about these rows.
+        """
+        if len(self._waiting) >= self._limits.waiting:
+            raise OverloadedError(
+                f"{len(self._waiting)} requests wait already: try again in a second."
+            )
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+        self._waiting.append(_Waiting(features, answer, loop.time() + self._limits.seconds))
+        if not self._busy:
+            self._busy = True
+            # not at once: what other connections have sent already is read first
+            loop.call_soon(self._drain)
+        return await answer
+
+    def close(self) -> None:
+        self._worker.shutdown(wait=False)
+
+    def _drain(self) -> None:
+        loop = asyncio.get_running_loop()
+        batch = self._next_batch(loop.time())
+        if not batch:
+            self._busy = False
+            return
+        rows = sum(len(request.features) for request in batch)
+        self._on_batch(len(batch), rows)
+        if rows <= self._inline_rows:
+            self._answer(batch, self._run(batch))
+            if self._waiting:
+                loop.call_soon(self._drain)
+            else:
+                self._busy = False
+            return
+        watch = loop.call_at(batch[0].deadline, self._expire, batch)
+        job = loop.run_in_executor(self._worker, self._run, batch)
+
+        def done(finished: asyncio.Future[list[Prediction | Exception]]) -> None:
+            watch.cancel()
+            self._answer(batch, finished.result())
+            self._drain()
+
+        job.add_done_callback(done)
+
+    def _next_batch(self, now: float) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        rows = 0
+        while self._waiting:
+            request = self._waiting[0]
+            if batch and rows + len(request.features) > self._limits.batch_rows:
+                break
+            self._waiting.popleft()
+            if request.answer.done():  # its client has gone
+                continue
+            if now > request.deadline:
+                request.answer.set_exception(self._too_late())
+                continue
+            batch.append(request)
+            rows += len(request.features)
+        return batch
+
+    def _run(self, batch: list[_Waiting]) -> list[Prediction | Exception]:
+        if len(batch) > 1:
+            try:
+                said = self._predict(join([request.features for request in batch]))
+            except Exception:  # one of them is wrong: each hears of its own rows alone
+                return [self._alone(request.features) for request in batch]
+            parts: list[Prediction | Exception] = []
+            start = 0
+            for request in batch:
+                end = start + len(request.features)
+                parts.append(said.part(start, end))
+                start = end
+            return parts
+        return [self._alone(batch[0].features)]
+
+    def _alone(self, features: Features) -> Prediction | Exception:
+        try:
+            return self._predict(features)
+        except Exception as err:
+            return err
+
+    def _answer(self, batch: list[_Waiting], said: list[Prediction | Exception]) -> None:
+        for request, answer in zip(batch, said, strict=True):
+            if request.answer.done():
+                continue
+            if isinstance(answer, Exception):
+                request.answer.set_exception(answer)
+            else:
+                request.answer.set_result(answer)
+
+    def _expire(self, batch: list[_Waiting]) -> None:
+        """Tell those whose time is up while a thread is busy, and look again for the next ones."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        late = [r for r in (*batch, *self._waiting) if r.deadline <= now and not r.answer.done()]
+        for request in late:
+            request.answer.set_exception(self._too_late())
+        left = [r.deadline for r in (*batch, *self._waiting) if not r.answer.done()]
+        if left and self._busy:
+            loop.call_at(min(left), self._expire, batch)
+
+    def _too_late(self) -> DeadlineError:
+        return DeadlineError(
+            f"The prediction took longer than {self._limits.seconds:g} s. Send fewer rows, or try "
+            "again when there is less to do."
+        )

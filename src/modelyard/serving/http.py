@@ -1,0 +1,104 @@
+"""What is an HTTP request and an answer here? As little as ASGI has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+
+from modelyard.errors import DeadlineError, RequestError, TooLargeError
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+JSON = b"application/json"
+
+
+class ClientGoneError(Exception):
+    """The client left before its request was whole."""
+
+    def __str__(self) -> str:
+        return "The request ended before its body was complete."
+
+
+@dataclass(slots=True)
+class Request:
+    """One request: what ASGI says, with its headers by name."""
+
+    scope: Scope
+    receive: Receive
+    headers: dict[bytes, bytes]
+    id: str = ""
+    """What the request is called in answers and logs."""
+
+    def header(self, name: bytes) -> str:
+        return self.headers.get(name, b"").decode("latin-1")
+
+    def flag(self, name: str) -> bool:
+        """Return a query parameter that is true or false; false where it is absent."""
+        query = self.scope.get("query_string", b"")
+        if not query:
+            return False
+        values = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+        text = values.get(name, "false").lower()
+        if text not in ("true", "false"):
+            raise RequestError(f"{name} must be true or false, got {text[:40]!r}.", name)
+        return text == "true"
+
+    async def body(self, max_bytes: int, seconds: float) -> bytes:
+        """Return the whole body.
+
+        Raises TooLargeError, DeadlineError for one that does not come to its end in time, and
+        ClientGoneError.
+        """
+        declared = self.headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared[:20]) > max_bytes:
+            raise _too_large(max_bytes)
+        first = await self.receive()
+        if not first.get("more_body") and first["type"] == "http.request":
+            body = first.get("body", b"")
+            if len(body) > max_bytes:
+                raise _too_large(max_bytes)
+            return body
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._rest(first, max_bytes)
+        except TimeoutError:
+            raise DeadlineError(f"The body was not whole within {seconds:g} s.") from None
+
+    async def _rest(self, message: Mapping[str, Any], max_bytes: int) -> bytes:
+        parts, size = [], 0
+        while True:
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            part = message.get("body", b"")
+            parts.append(part)
+            size += len(part)
+            if size > max_bytes:
+                raise _too_large(max_bytes)
+            if not message.get("more_body"):
+                return b"".join(parts)
+            message = await self.receive()
+
+
+@dataclass(slots=True)
+class Answer:
+    """What goes back: a status, a body, and more headers than the usual ones."""
+
+    body: bytes
+    status: int = 200
+    media_type: bytes = JSON
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+def as_json(content: Any, status: int = 200) -> Answer:
+    return Answer(orjson.dumps(content), status)
+
+
+def _too_large(max_bytes: int) -> TooLargeError:
+    return TooLargeError(f"The body is larger than {max_bytes} bytes. Send fewer rows.")

@@ -1,0 +1,201 @@
+"""How does the Open Inference Protocol (v2, REST) say rows and predictions?
+
+One tensor a column, by the contract's names; or, where all columns are numbers, one matrix. What
+the protocol calls `BYTES` is text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from modelyard.domain.values import ColumnKind, Contract, Runtime
+from modelyard.errors import RequestError
+from modelyard.serving.payloads import Rows
+from modelyard.serving.predictor import Prediction
+
+PREDICT = "predict"
+PROBABILITIES = "probabilities"
+
+_INTEGERS = frozenset(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))
+_FLOATS = frozenset({"FP16", "FP32", "FP64"})
+_TAKEN: dict[str, frozenset[type]] = {
+    "BOOL": frozenset({bool, type(None)}),
+    "BYTES": frozenset({str, type(None)}),
+    **dict.fromkeys(_INTEGERS, frozenset({int, type(None)})),
+    **dict.fromkeys(_FLOATS, frozenset({int, float, type(None)})),
+}
+
+
+def server_metadata(version: str) -> dict[str, Any]:
+    return {"name": "modelyard", "version": version, "extensions": []}
+
+
+def model_metadata(
+    contract: Contract, *, model: str, version: str, runtime: Runtime, probabilities: bool
+) -> dict[str, Any]:
+    """Return what a model takes and gives, tensor by tensor."""
+    extra = [
+        {"name": name, "datatype": "BYTES", "shape": [-1], "parameters": {"optional": True}}
+        for name in (contract.id, contract.time)
+        if name is not None
+    ]
+    return {
+        "name": model,
+        "versions": [version],
+        "platform": f"modelyard_{runtime}",
+        "inputs": [
+            {
+                "name": column.name,
+                "datatype": "FP64" if column.kind is ColumnKind.NUMERIC else "BYTES",
+                "shape": [-1],
+                **({} if column.required else {"parameters": {"optional": True}}),
+            }
+            for column in contract.columns
+        ]
+        + extra,
+        "outputs": [
+            {"name": PREDICT, "datatype": _outcome_type(contract), "shape": [-1]},
+            *(
+                [{"name": PROBABILITIES, "datatype": "FP64", "shape": [-1, len(contract.classes)]}]
+                if probabilities
+                else []
+            ),
+        ],
+    }
+
+
+def read_inference(payload: Any, contract: Contract) -> tuple[Rows, str | None, tuple[str, ...]]:
+    """Return the rows of an inference request, its id, and the outputs that are asked for.
+
+    Raises RequestError that names the tensor which cannot be read.
+    """
+    if not isinstance(payload, dict) or not isinstance(payload.get("inputs"), list):
+        raise RequestError("The body must be a JSON object with a list of inputs.", "inputs")
+    identity = payload.get("id")
+    if identity is not None and not isinstance(identity, str):
+        raise RequestError("id must be text.", "id")
+    columns: dict[str, Sequence[Any]] = {}
+    count: int | None = None
+    for position, tensor in enumerate(payload["inputs"]):
+        name, shape, data = _read_tensor(tensor, f"inputs[{position}]")
+        if len(shape) == 2 and shape[1] != 1:
+            found = _read_matrix(name, shape, data, contract)
+            if len(payload["inputs"]) > 1:
+                raise RequestError(f"{name!r} is a matrix, and there are other inputs.", name)
+        else:
+            found = {name: data}
+        if name in columns:
+            raise RequestError(f"Input {name!r} is there more than once.", name)
+        if count is not None and shape[0] != count:
+            raise RequestError(
+                f"Input {name!r} has {shape[0]} rows, the inputs before it have {count}.", name
+            )
+        count = shape[0]
+        columns |= found
+    return Rows(columns, count or 0), identity, _read_outputs(payload)
+
+
+def write_inference(
+    said: Prediction,
+    contract: Contract,
+    *,
+    model: str,
+    version: str,
+    identity: str,
+    outputs: tuple[str, ...],
+) -> dict[str, Any]:
+    """Return the answer to an inference request, with the outputs asked for."""
+    rows = len(said.predictions)
+    tensors: list[dict[str, Any]] = []
+    for name in outputs:
+        if name == PREDICT:
+            kind = _outcome_type(contract)
+            tensor = {"name": name, "shape": [rows], "datatype": kind, "data": said.predictions}
+        else:
+            assert said.probabilities is not None
+            tensor = {
+                "name": name,
+                "shape": [rows, len(contract.classes)],
+                "datatype": "FP64",
+                "parameters": {"classes": ",".join(contract.classes)},
+                "data": [share for shares in said.probabilities for share in shares],
+            }
+        tensors.append(tensor)
+    return {"model_name": model, "model_version": version, "id": identity, "outputs": tensors}
+
+
+def _outcome_type(contract: Contract) -> str:
+    return "BYTES" if contract.task.is_classification else "FP64"
+
+
+def _read_tensor(tensor: Any, where: str) -> tuple[str, list[int], list[Any]]:
+    if not isinstance(tensor, dict):
+        raise RequestError(f"{where} must be an object with name, shape, datatype, data.", where)
+    name, shape, datatype, data = (tensor.get(k) for k in ("name", "shape", "datatype", "data"))
+    if not isinstance(name, str):
+        raise RequestError(f"{where}.name must be text.", f"{where}.name")
+    if datatype not in _TAKEN or not isinstance(datatype, str):
+        raise RequestError(
+            f"Input {name!r}: datatype must be one of {', '.join(sorted(_TAKEN))}.", name
+        )
+    if (
+        not isinstance(shape, list)
+        or not all(type(size) is int and size >= 0 for size in shape)
+        or len(shape) not in (1, 2)
+    ):
+        raise RequestError(f"Input {name!r}: shape must be [rows] or [rows, columns].", name)
+    if not isinstance(data, list):
+        raise RequestError(
+            f"Input {name!r}: data must be a list of values; binary tensors are not taken.", name
+        )
+    flat = [v for row in data for v in row] if data and _is_nested(data) else data
+    size = shape[0] * (shape[1] if len(shape) == 2 else 1)
+    if len(flat) != size:
+        raise RequestError(
+            f"Input {name!r}: shape {shape} means {size} values, data has {len(flat)}.", name
+        )
+    if not _TAKEN[datatype].issuperset(map(type, flat)):
+        row = next(i for i, value in enumerate(flat) if type(value) not in _TAKEN[datatype])
+        raise RequestError(
+            f"Input {name!r}, value {row}: expected {datatype} or null, got "
+            f"{type(flat[row]).__name__}.",
+            name,
+        )
+    return name, shape, flat
+
+
+def _is_nested(data: list[Any]) -> bool:
+    return all(isinstance(row, list) for row in data)
+
+
+def _read_matrix(
+    name: str, shape: list[int], data: list[Any], contract: Contract
+) -> dict[str, Sequence[Any]]:
+    names, width = contract.names(), shape[1]
+    if width != len(names) or contract.names(ColumnKind.CATEGORICAL):
+        raise RequestError(
+            f"Input {name!r}: a matrix must have the model's columns ({', '.join(names)}), all of "
+            "them numbers; otherwise send one input a column.",
+            name,
+        )
+    return {column: data[index::width] for index, column in enumerate(names)}
+
+
+def _read_outputs(payload: dict[str, Any]) -> tuple[str, ...]:
+    """Return the outputs asked for; by default the prediction, and probabilities by parameter."""
+    given = payload.get("outputs")
+    if given:
+        if not isinstance(given, list) or not all(isinstance(output, dict) for output in given):
+            raise RequestError("outputs must be a list of objects with a name.", "outputs")
+        names = [output.get("name") for output in given]
+        for output in names:
+            if output not in (PREDICT, PROBABILITIES):
+                raise RequestError(
+                    f"outputs: {PREDICT} and {PROBABILITIES} are known, got {output!r:.60}.",
+                    "outputs",
+                )
+        return tuple(dict.fromkeys(map(str, names)))
+    parameters = payload.get("parameters")
+    wanted = parameters.get(PROBABILITIES) if isinstance(parameters, dict) else None
+    return (PREDICT, PROBABILITIES) if wanted is True else (PREDICT,)

@@ -1,0 +1,231 @@
+"""What happens to rows between a protocol and the model, and back?
+
+Knows no HTTP: rows are validated against the contract, get their ids and event times, are
+predicted with whatever else has queued, and are logged before they are answered.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from modelyard.domain.values import ColumnKind, Contract, Runtime
+from modelyard.errors import DeadlineError, OverloadedError, RequestError, TooLargeError
+from modelyard.serving.batching import Batcher, Limits
+from modelyard.serving.bundle import Bundle
+from modelyard.serving.features import Features, Reader
+from modelyard.serving.inference_log import InferenceLog, InferenceRecord
+from modelyard.serving.metrics import ReplicaMetrics
+from modelyard.serving.payloads import Rows
+from modelyard.serving.predictor import Prediction
+
+# One absurd event time would stretch the time axis of monitoring over centuries. What was observed
+# is not older than the first records kept; what is forecast is at most a (leap) year ahead.
+EARLIEST_EVENT = datetime(1900, 1, 1, tzinfo=UTC)
+LATEST_EVENT_AHEAD = timedelta(days=366)
+
+INLINE_ROWS = {Runtime.COMPILED: 2000, Runtime.SKLEARN: 256}
+"""Batches that hold up the event loop for a few (compiled) or a few tens of milliseconds."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Rows with what was said about them."""
+
+    ids: list[str]
+    prediction: Prediction
+
+
+class Scorer:
+    """One loaded bundle with its log and counts."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        log: InferenceLog | None,
+        metrics: ReplicaMetrics,
+        *,
+        replica: str,
+        clock: Callable[[], datetime],
+        limits: Limits,
+    ) -> None:
+        self._bundle = bundle
+        self._contract = bundle.contract
+        self._log = log
+        self._metrics = metrics
+        self._replica = replica
+        self._clock = clock
+        self._limits = limits
+        not_null = bundle.manifest.not_null
+        self._readers = {
+            text: Reader(bundle.contract, not_null=not_null, numeric_text=text)
+            for text in (False, True)
+        }
+        self._batcher = Batcher(
+            bundle.predictor.predict,
+            limits,
+            inline_rows=INLINE_ROWS[bundle.predictor.runtime],
+            on_batch=metrics.batch,
+        )
+
+    @property
+    def contract(self) -> Contract:
+        return self._contract
+
+    @property
+    def gives_probabilities(self) -> bool:
+        return self._bundle.predictor.gives_probabilities
+
+    async def score(self, rows: Rows, request_id: str, *, numeric_text: bool) -> Scored:
+        """Validate, predict and log rows.
+
+        Raises RequestError for rows that break the contract, TooLargeError for too many of them,
+        OverloadedError and DeadlineError like `Batcher.predict`.
+        """
+        if rows.count > self._limits.rows:
+            raise TooLargeError(
+                f"{rows.count:,} rows are more than the {self._limits.rows:,} that one request "
+                "may have. Send fewer rows."
+            )
+        features = self._readers[numeric_text].read(rows.cells, rows.count)
+        at = self._clock().astimezone(UTC)
+        ids = _ids(rows, self._contract, request_id)
+        times = _times(rows, self._contract, at)
+        try:
+            said = await self._batcher.predict(features)
+        except (OverloadedError, DeadlineError):
+            raise
+        except ValueError as err:  # what estimators raise about values that they do not take
+            _log.info("request %s: the model refused its rows: %s", request_id, err)
+            raise RequestError(
+                "The model does not take a value in these rows: a category that it never saw, or "
+                "a number out of its range."
+            ) from err
+        self._metrics.predicted(rows.count)
+        if self._log is not None:
+            self._append(self._log, request_id, at, ids, times, features, said)
+        return Scored(ids, said)
+
+    def _append(
+        self,
+        log: InferenceLog,
+        request_id: str,
+        at: datetime,
+        ids: list[str],
+        times: list[str],
+        features: Features,
+        said: Prediction,
+    ) -> None:
+        """Log a request before it is answered."""
+        contract = self._contract
+        record = InferenceRecord.model_construct(
+            request_id=request_id,
+            at=at,
+            release=self._bundle.manifest.version,
+            replica=self._replica,
+            columns=contract.names(),
+            ids=ids,
+            times=times,
+            rows=_json_cells(features, contract),
+            predictions=said.predictions,
+            probabilities=said.probabilities,
+            classes=contract.classes,
+            positive=contract.positive,
+        )
+        try:
+            log.append(record)
+        except OSError:
+            # an answer is worth more than its line: the count is what to alert on
+            self._metrics.not_logged()
+            _log.exception("request %s was answered but not logged", request_id)
+
+
+def _ids(rows: Rows, contract: Contract, request_id: str) -> list[str]:
+    """Return one id a row: the caller's, or one made of the request's id and the row's number."""
+    given = _column(rows, contract.id)
+    if given is None:
+        return [f"{request_id}-{row}" for row in range(rows.count)]
+    return [
+        f"{request_id}-{row}" if _missing(value) else _id(value, row, contract.id)
+        for row, value in enumerate(given)
+    ]
+
+
+def _id(value: Any, row: int, field: str | None) -> str:
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        return str(value)
+    raise RequestError(
+        f"Column {field!r}, row {row}: expected text, an integer or null, got {_shown(value)}.",
+        field,
+    )
+
+
+def _times(rows: Rows, contract: Contract, at: datetime) -> list[str]:
+    """Return one event time a row as ISO 8601 in UTC: the caller's, or when the request came."""
+    given = _column(rows, contract.time)
+    now = at.isoformat()
+    if given is None:
+        return [now] * rows.count
+    return [
+        now if _missing(value) else _time(value, row, contract.time, at)
+        for row, value in enumerate(given)
+    ]
+
+
+def _time(value: Any, row: int, field: str | None, at: datetime) -> str:
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError) as err:
+        raise RequestError(
+            f"Column {field!r}, row {row}: expected a time such as 2024-05-01T12:00:00Z "
+            f"or null, got {_shown(value)}.",
+            field,
+        ) from err
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    latest = at + LATEST_EVENT_AHEAD
+    # compared before it is converted: the calendar's first and last hours overflow in UTC
+    if not EARLIEST_EVENT <= moment <= latest:
+        raise RequestError(
+            f"Column {field!r}, row {row}: expected a time from {EARLIEST_EVENT.isoformat()} to "
+            f"{latest.isoformat()} ({LATEST_EVENT_AHEAD.days} days from now), got {value!r}.",
+            field,
+        )
+    return moment.astimezone(UTC).isoformat()
+
+
+def _column(rows: Rows, name: str | None) -> Sequence[Any] | None:
+    return None if name is None else rows.cells.get(name)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value != value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _json_cells(features: Features, contract: Contract) -> list[list[float | str | None]]:
+    """Return features as n lists of JSON values, null for what is missing."""
+    numeric: list[list[Any]] = features.numeric.tolist()
+    if np.isnan(features.numeric).any():
+        numeric = [[None if math.isnan(v) else v for v in cells] for cells in numeric]
+    if not features.categorical.shape[1]:
+        return numeric
+    pairs = zip(numeric, features.categorical.tolist(), strict=True)
+    kinds = [column.kind is ColumnKind.NUMERIC for column in contract.columns]
+    return [_in_order(kinds, iter(numbers), iter(texts)) for numbers, texts in pairs]
+
+
+def _in_order(kinds: list[bool], numbers: Any, texts: Any) -> list[Any]:
+    return [next(numbers) if is_number else next(texts) for is_number in kinds]
