@@ -12,13 +12,13 @@ from modelyard.errors import BundleError
 from modelyard.serving.features import Features
 from modelyard.serving.predictor import Prediction, as_numbers, class_order
 
-NUMERIC_INPUT = "modelyard.numeric"
+NUMERIC_INPUT = "modelyard_numeric"
 """double, shape (n, numeric columns)."""
-CATEGORICAL_INPUT = "modelyard.categorical"
+CATEGORICAL_INPUT = "modelyard_categorical"
 """string, shape (n, categorical columns)."""
-PREDICTION_OUTPUT = "modelyard.prediction"
+PREDICTION_OUTPUT = "modelyard_prediction"
 """double or float, shape (n, 1) for a regression; string labels, shape (n,), otherwise."""
-PROBABILITIES_OUTPUT = "modelyard.probabilities"
+PROBABILITIES_OUTPUT = "modelyard_probabilities"
 """double or float, shape (n, classes) in the order of CLASSES_KEY."""
 CLASSES_KEY = "classes"
 """Entry of the model's metadata: labels, one a line."""
