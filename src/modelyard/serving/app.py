@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import platform
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
@@ -154,7 +154,7 @@ class Replica:
         """Answer a request for predictions, whatever becomes of it."""
         begun = time.perf_counter()
         given = request.header(b"x-request-id")
-        request.id = given if given and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request.id = given if given and _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
         keys = self._api_keys
         if keys is not None and not keys.allow(request.header(b"authorization")):
             answer = self._error(401, "An API key is needed: Authorization: Bearer KEY.", request)

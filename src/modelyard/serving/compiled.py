@@ -38,6 +38,11 @@ class CompiledPredictor:
         self._session = _open(content)
         self._inputs = {node.name for node in self._session.get_inputs()}
         self._outputs = [node.name for node in self._session.get_outputs()]
+        if not self._inputs <= {NUMERIC_INPUT, CATEGORICAL_INPUT}:
+            raise BundleError(
+                f"The compiled model takes {', '.join(sorted(self._inputs))}: it was compiled by "
+                "another version of ModelYard. Build it again."
+            )
         self._class_order: list[int] = []
         if contract.task.is_classification:
             known = self._session.get_modelmeta().custom_metadata_map.get(CLASSES_KEY, "")
@@ -55,11 +60,16 @@ class CompiledPredictor:
             given[NUMERIC_INPUT] = features.numeric
         if CATEGORICAL_INPUT in self._inputs:
             given[CATEGORICAL_INPUT] = _without_none(features.categorical)
-        said = self._session.run(self._outputs, given)
+        try:
+            said = self._session.run(self._outputs, given)
+        except Exception as err:  # its own exceptions share no base class
+            raise ValueError(f"the graph does not take these rows: {err}") from err
         if not self.contract.task.is_classification:
             return as_numbers(said[0], len(features))
         probabilities = None
         if len(said) > 1:
+            if not np.isfinite(said[1]).all():  # a label would be one that nothing speaks for
+                raise ValueError("the graph gives no probabilities for these rows")
             by_model = said[1][:, self._class_order] if self._class_order else said[1]
             probabilities = by_model.tolist()
         return Prediction(said[0].tolist(), probabilities)

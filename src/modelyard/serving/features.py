@@ -88,6 +88,8 @@ class Reader:
         for name in self._required:
             if name not in cells:
                 self._refuse_missing(cells)
+        if rows == 1 and (features := self._read_plain_row(cells)) is not None:
+            return features
         absent = (None,) * rows
         features = Features(
             self._numbers([cells.get(name, absent) for name in self._numeric], rows),
@@ -96,6 +98,26 @@ class Reader:
         if self._not_null:
             self._refuse_nulls(features)
         return features
+
+    def _read_plain_row(self, cells: Mapping[str, Sequence[Any]]) -> Features | None:
+        """Return one row of nothing but plain values, what most requests are; None for others."""
+        try:
+            numbers = [cells[name][0] for name in self._numeric]
+            texts = [cells[name][0] for name in self._categorical]
+        except KeyError:
+            return None
+        plain = _PLAIN_NUMBERS.issuperset(map(type, numbers)) and _PLAIN_TEXTS.issuperset(
+            map(type, texts)
+        )
+        if not plain or self._not_null:
+            return None
+        try:
+            row = np.array([numbers], dtype=np.float64)
+        except OverflowError:
+            return None
+        if np.isinf(row).any():
+            return None
+        return Features(row, np.array([texts], dtype=object))
 
     def _refuse_nulls(self, features: Features) -> None:
         names = (*self._numeric, *self._categorical)

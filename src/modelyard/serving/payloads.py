@@ -105,6 +105,12 @@ def _records(value: Any, form: str, contract: Contract) -> Rows:
             raise RequestError(
                 f"{form}, row {row}: expected an object with column names.", f"{form}[{row}]"
             )
+    if len(value) == 1:  # most requests: the row is its columns
+        row = value[0]
+        missing = [c.name for c in contract.columns if c.required and c.name not in row]
+        if missing:
+            raise RequestError(f"{form}, row 0: missing column {missing[0]!r}.", missing[0])
+        return Rows({name: (cell,) for name, cell in row.items()}, 1)
     found: dict[str, Sequence[Any]] = {}
     for column in contract.columns:
         name = column.name
