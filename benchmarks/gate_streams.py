@@ -129,7 +129,7 @@ class Stream:
     def fit(self, rows: np.ndarray) -> Model:
         pipeline = build_pipeline(self.config.training, self.contract)
         fitted = fit_pipeline(pipeline, self.features.iloc[rows], self.labels[rows])
-        said = Predictor(fitted, self.contract).predict(self.features)
+        said = predict_frame(EstimatorPredictor(fitted, self.contract), self.features)
         return Model(as_outcomes(said, self.contract), rows)
 
     def measure(self, model: Model, rows: np.ndarray) -> float:
@@ -139,7 +139,7 @@ class Stream:
     def compare(self, challenger: Model, champion: Model, rows: np.ndarray) -> Comparison:
         """Return what the gate is shown: a refit of the champion's recipe."""
         naive = fit_baseline(self.contract.task, self.labels[challenger.learnt], self.metric.name)
-        said = Predictor(naive, self.contract).predict(self.features.iloc[rows])
+        said = predict_frame(EstimatorPredictor(naive, self.contract), self.features.iloc[rows])
         return Comparison(
             contract=self.contract,
             rows=self.rows.iloc[rows],

@@ -13,9 +13,9 @@ from modelyard.domain.gate import GateVerdict
 from modelyard.domain.releases import Candidate, Delivery, ReleaseState
 from modelyard.errors import RefusedError
 from modelyard.serving.bundle import load_bundle
-from modelyard.serving.model_file import ModelFile, load_model
 from modelyard.serving.estimators import EstimatorPredictor
 from modelyard.serving.frames import predict_frame
+from modelyard.serving.model_file import ModelFile, load_model
 from tasks.data import open_delivery
 from tasks.evaluation import gate_candidate
 from tasks.registration import register_release

@@ -19,10 +19,10 @@ from modelyard.config import ModelConfig
 from modelyard.domain.releases import Candidate, Delivery, Release, rows_learnt
 from modelyard.domain.values import Contract
 from modelyard.errors import InvalidInputError, RequestError
-from modelyard.serving.model_file import ModelFile, load_model
 from modelyard.serving.estimators import EstimatorPredictor
 from modelyard.serving.features import Features
 from modelyard.serving.frames import predict_frame, read_features
+from modelyard.serving.model_file import ModelFile, load_model
 from modelyard.serving.predictor import Predictor
 
 _TIMED_CALLS = 15

@@ -19,8 +19,8 @@ from modelyard.config import ModelConfig
 from modelyard.domain.releases import Learnt, Release, rows_learnt
 from modelyard.project import Project
 from modelyard.serving.bundle import load_bundle
-from modelyard.serving.model_file import ModelFile, load_model
 from modelyard.serving.estimators import EstimatorPredictor
+from modelyard.serving.model_file import ModelFile, load_model
 from modelyard.serving.predictor import Predictor
 
 
