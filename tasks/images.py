@@ -40,6 +40,7 @@ def prepare_runtime(delivery: Delivery, dry_run: bool = False) -> None:
     runtimes.prepare_runtime(
         pinned_requirements(config.training, _expected_runtime(config)),
         base_image=project.platform.docker.base_image,
+        whole_base=project.platform.docker.whole_base,
         home=project.home,
     )
 
@@ -84,13 +85,15 @@ def _build(
         code=code_folder(config.training),
         wanted=config.service.runtime,
     )
-    return Build(
+    built = Build(
         bundle=str(folder.relative_to(project.home)),
         digest=packaged.digest,
-        image=_image(workspace, config, registration.version, packaged.digest),
         runtime=packaged.runtime,
         runtime_reason=packaged.reason,
     )
+    if config.service.target != "docker":
+        return built
+    return _with_image(workspace, candidate, built, delivery.model, registration.version)
 
 
 def _expected_runtime(config: ModelConfig) -> Runtime:
@@ -98,21 +101,31 @@ def _expected_runtime(config: ModelConfig) -> Runtime:
     return Runtime.SKLEARN if config.service.runtime == "sklearn" else Runtime.COMPILED
 
 
-def _image(workspace: Workspace, config: ModelConfig, version: str, digest: str) -> str | None:
-    if config.service.target != "docker":
-        return None
+def _with_image(
+    workspace: Workspace, candidate: Candidate, built: Build, model: str, version: str
+) -> Build:
     from modelyard.adapters.docker.images import build_image  # needs the Docker SDK and an engine
 
     project = workspace.project
+    settings = project.platform.docker
     image = build_image(
-        project.bundle_folder(config.name, version),
-        model=config.name,
+        project.home / built.bundle,
+        model=model,
         version=version,
-        digest=digest,
-        base_image=project.platform.docker.base_image,
+        digest=built.digest,
+        base_image=settings.base_image,
+        whole_base=settings.whole_base,
+        registry=settings.registry,
         home=project.home,
     )
-    return image.id
+    workspace.tracking.log_file(candidate.mlflow_run_id, image.sbom, "image")
+    return built.model_copy(
+        update={
+            "image": image.name or image.id,
+            "image_layers": image.layers,
+            "sbom": str(image.sbom.relative_to(project.home)),
+        }
+    )
 
 
 def _provenance(delivery: Delivery, candidate: Candidate) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -74,6 +75,7 @@ class Releases:
         version: str,
         bundle: Path | None = None,
         digest: str | None = None,
+        **settings: Any,
     ) -> ImageRef:
         """Build the image of a release, or of another bundle that is said to be it."""
         return build_image(
@@ -84,6 +86,7 @@ class Releases:
             base_image=BASE_IMAGE,
             home=self.home,
             engine=engine,
+            **settings,
         )
 
     def service(self, version: str, replicas: int = 1, port: int | None = None) -> Service:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tarfile
 import time
+from hashlib import sha256
 from pathlib import Path
 
+import prometheus_client
 import pytest
+import starlette
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from docker import DockerClient
 
+from modelyard.adapters.docker.builds import BUILDER_VARIABLE, EPOCH, build
 from modelyard.adapters.docker.engine import HARDENED, connect_engine, require_image
-from modelyard.adapters.docker.images import BUNDLE_FOLDER
-from modelyard.adapters.docker.runtimes import RUNTIME_LABEL, runtime_image
+from modelyard.adapters.docker.images import BUNDLE_FOLDER, SBOM_FILE
+from modelyard.adapters.docker.layers import PARTS, assemble, describe_python
+from modelyard.adapters.docker.runtimes import RUNTIME_LABEL, RUNTIME_REPOSITORY, find_runtime
 from modelyard.domain.values import ImageRef
 from modelyard.errors import BundleError, EngineUnavailableError, RolloutError
 from modelyard.serving.bundle import bundle_digest
@@ -108,10 +117,10 @@ def test_a_runtime_that_was_prepared_is_the_one_that_a_release_is_built_on(
 ) -> None:
     base = require_image(docker_engine, BASE_IMAGE)
     requirements = (releases.bundles["1.0.0"] / "requirements.txt").read_text()
-    runtime = runtime_image(docker_engine, base, requirements, releases.home)
+    runtime = find_runtime(docker_engine, base, requirements, releases.home)
     release = docker_engine.images.get(releases.images["1.0.0"].id)
-    assert release.labels[RUNTIME_LABEL] == runtime.labels[RUNTIME_LABEL]
-    assert release.attrs["RootFS"]["Layers"][:-1] == runtime.attrs["RootFS"]["Layers"]
+    assert release.labels[RUNTIME_LABEL] == runtime.key
+    assert release.attrs["RootFS"]["Layers"][:-1] == runtime.image.attrs["RootFS"]["Layers"]
 
 
 def test_building_the_same_bundle_again_does_nothing(
@@ -171,3 +180,121 @@ def test_without_an_engine_the_error_says_how_to_get_one(
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'nothing.sock'}")
     with pytest.raises(EngineUnavailableError, match=r"install_docker_engine.*target: local"):
         connect_engine()
+
+
+def test_an_image_has_no_shell_and_no_package_manager(
+    docker_engine: DockerClient, releases: Releases
+) -> None:
+    code = """
+import json, pathlib, shutil
+names = ("sh", "bash", "perl", "apt", "dpkg", "pip", "python")
+print(json.dumps({
+    "programs": [n for n in names if shutil.which(n)],
+    "scanned": sorted(p.name for p in pathlib.Path("/var/lib/dpkg/status.d").iterdir()),
+    "licence": pathlib.Path("/usr/share/doc/libc6/copyright").stat().st_size > 1000,
+}))
+"""
+    seen = json.loads(run_inside(docker_engine, releases.images["1.0.0"], code))
+    assert seen["programs"] == ["python"]
+    assert {"libc6", "libssl3", "python3.11-minimal"} <= set(seen["scanned"])
+    assert not {"dash", "perl-base", "apt", "libsystemd0"} & set(seen["scanned"])
+    assert seen["licence"]
+
+
+def test_the_whole_of_a_base_image_is_kept_where_a_model_needs_it(
+    docker_engine: DockerClient, releases: Releases
+) -> None:
+    image = releases.build(docker_engine, "1.0.0", whole_base=True)
+    base = require_image(docker_engine, BASE_IMAGE).attrs["RootFS"]["Layers"]
+    assert image.layers[: len(base)] == tuple(base)
+    found = run_inside(docker_engine, image, "import shutil; print(shutil.which('sh'))")
+    assert found.endswith("/sh")
+    assert releases.build(docker_engine, "1.0.0").layers == releases.images["1.0.0"].layers
+
+
+def test_the_same_parts_make_the_same_archives_at_any_time(
+    docker_engine: DockerClient, tmp_path: Path
+) -> None:
+    base = require_image(docker_engine, BASE_IMAGE)
+    python = describe_python(docker_engine, base)
+    digests = []
+    for number in range(2):
+        packages, folder = tmp_path / f"packages-{number}", tmp_path / f"layers-{number}"
+        folder.mkdir()
+        for module in (starlette, prometheus_client):
+            origin = Path(module.__path__[0])
+            shutil.copytree(origin, packages / origin.name, copy_function=shutil.copy)
+        assemble(
+            docker_engine,
+            base,
+            python,
+            packages=packages,
+            application={"application.py": b"ready = True\n"},
+            lock=b"starlette\n",
+            whole_base=False,
+            folder=folder,
+        )
+        digests.append({f: sha256((folder / f"{f}.tar").read_bytes()).hexdigest() for f in PARTS})
+    assert digests[0] == digests[1]
+    with tarfile.open(folder / "packages.tar") as archive:
+        names = archive.getnames()
+        assert {entry.mtime for entry in archive} == {EPOCH}
+    assert names == sorted(names)
+    assert any(name.endswith("starlette/__pycache__/routing.cpython-311.pyc") for name in names)
+
+
+@pytest.mark.parametrize("builder", ["0", "1"], ids=["classic", "buildkit"])
+def test_each_builder_makes_the_same_layers_of_a_release(
+    docker_engine: DockerClient,
+    releases: Releases,
+    builder: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = releases.images["2.0.0"]
+    for name in expected.tags:
+        docker_engine.images.remove(name)
+    docker_engine.images.remove(f"{RUNTIME_REPOSITORY}:{expected.labels[RUNTIME_LABEL]}")
+    monkeypatch.setenv(BUILDER_VARIABLE, builder)
+    again = releases.build(docker_engine, "2.0.0")
+    assert again.layers == expected.layers
+    assert again.labels == expected.labels
+    assert run_inside(docker_engine, again, "print('runs')") == "runs"
+
+
+def test_what_a_builder_says_of_a_failure_is_told(
+    docker_engine: DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for builder in ("0", "1"):
+        monkeypatch.setenv(BUILDER_VARIABLE, builder)
+        with pytest.raises(RolloutError, match=r"cannot be built: .*missing\.tar"):
+            build(
+                docker_engine,
+                {"Dockerfile": b"FROM scratch\nADD missing.tar /\n"},
+                tags=["modelyard/never:built"],
+                arguments={},
+            )
+
+
+def test_a_bill_of_materials_is_in_the_image_and_beside_it(
+    docker_engine: DockerClient, releases: Releases
+) -> None:
+    image = releases.images["1.0.0"]
+    inside = run_inside(docker_engine, image, f"print(open({SBOM_FILE!r}).read())")
+    assert inside == image.sbom.read_text().strip()
+    bill = json.loads(inside)
+    assert not JsonStrictValidator(SchemaVersion.V1_6).validate_str(inside)
+    assert bill["metadata"]["component"]["type"] == "machine-learning-model"
+    assert bill["metadata"]["component"]["hashes"][0]["content"] == releases.digests["1.0.0"]
+    installed = json.loads(
+        run_inside(
+            docker_engine,
+            image,
+            "import json; from importlib.metadata import distributions as d;"
+            "print(json.dumps(sorted((x.metadata['Name'].lower(), x.version) for x in d())))",
+        )
+    )
+    listed = {(c["name"].lower().replace("_", "-"), c["version"]) for c in bill["components"]}
+    assert {(name.replace("_", "-"), version) for name, version in installed} <= listed
+    assert any(
+        c["purl"].startswith("pkg:deb/debian/libc6@") for c in bill["components"] if "purl" in c
+    )

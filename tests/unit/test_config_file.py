@@ -280,3 +280,23 @@ def test_data_checks_name_columns_checks_or_both(tmp_path: Path) -> None:
     path = written(tmp_path, inferred % "{allow: [later], ranges: {later: {min: 0}}}")
     assert load_model_file(path).data.checks.allow == ("later",)
     assert "has classes" in refusal(written(tmp_path, inferred % "{ranges: {y: {min: 0}}}"))
+
+
+@pytest.mark.parametrize(
+    ("registry", "right"),
+    [
+        ("registry.example.org/team", True),
+        ("127.0.0.1:5000", True),
+        ("https://registry.example.org", False),
+        ("somebody:secret@registry.example.org", False),
+        ("Registry.example.org", False),
+    ],
+)
+def test_a_registry_is_a_host_and_a_path(tmp_path: Path, registry: str, right: bool) -> None:
+    file = tmp_path / "platform.yaml"
+    file.write_text(f"docker:\n  registry: {registry}\n")
+    if right:
+        assert load_platform_config(file).docker.registry == registry
+    else:
+        with pytest.raises(ConfigError, match="docker login"):
+            load_platform_config(file)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from modelyard.config.file import load_file
 from modelyard.config.schema import AlertUrls, Section
-from modelyard.config.values import Cron, EnvStr, Size
+from modelyard.config.values import Cron, EnvStr, RegistryName, Size
 
 
 class TrackingConfig(Section):
@@ -56,10 +56,17 @@ class ReconciliationConfig(Section):
 
 
 class DockerConfig(Section):
-    """Images that the Docker target starts from."""
+    """Images of the Docker target: what they are made from and where they go."""
 
     base_image: str = "python:3.11-slim"
+    """Gives the Python that replicas run on."""
+    whole_base: bool = False
+    """Keep all of the base image in a release's, and not only its Python and what that is linked
+    to: for models that need other programs or libraries of it."""
     gateway_image: str = "haproxy:lts"
+    registry: RegistryName | None = None
+    """Where images are pushed to, like registry.example.org/team; null: they stay on the engine.
+    Who may push is told to Docker, by `docker login`."""
 
 
 class SnapshotsConfig(Section):

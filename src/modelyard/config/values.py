@@ -307,3 +307,15 @@ class EnvStr(str):
                 lambda text: text.written if isinstance(text, EnvStr) else text
             ),
         )
+
+
+def _registry(text: EnvStr) -> EnvStr:
+    if re.fullmatch(r"[a-z0-9][a-z0-9.-]*(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*", text) is None:
+        raise ValueError(
+            "is no registry; write host, host:port or host/path in small letters, without https:// "
+            "and without a password: that is for `docker login`"
+        )
+    return text
+
+
+RegistryName = Annotated[EnvStr, AfterValidator(_registry)]

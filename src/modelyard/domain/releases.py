@@ -245,6 +245,11 @@ class Build(Value):
     bundle: str
     digest: str
     image: str | None = None
+    """What a container is started from: NAME@sha256:... of a registry, or an id of the engine."""
+    image_layers: tuple[str, ...] = ()
+    """Digest of each layer's content: another build of the release has the same."""
+    sbom: str | None = None
+    """Bill of materials of the image, CycloneDX JSON, relative to home; in the MLflow run too."""
     runtime: Runtime = Runtime.SKLEARN
     runtime_reason: str = ""
     """What proved the compiled model equal, or why the pipeline itself serves."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
@@ -97,7 +98,7 @@ class Fleet(Value):
     digest: str
     """Digest of the bundle; a replica refuses a bundle whose files do not hash to it."""
     image: str | None = None
-    """Image id, where the target runs containers."""
+    """Image, where the target runs containers: NAME@sha256:..., or an id of the engine."""
     replicas: int
     weight: int = 100
     """Share of the traffic in percent."""
@@ -150,6 +151,12 @@ class ImageRef(Value):
 
     id: str
     """Content id, `sha256:...`: what a fleet runs, whatever its tags come to point at."""
+    name: str | None
+    """`REGISTRY/NAME@sha256:...`, where it was pushed: what a fleet runs on any engine."""
     tags: tuple[str, ...]
+    layers: tuple[str, ...]
+    """Digest of each layer's content, the lowest first: the same for every build of a release."""
     size_bytes: int
     labels: dict[str, str]
+    sbom: Path
+    """Bill of materials, CycloneDX JSON; also in the image."""

@@ -1,50 +1,102 @@
-"""How do files on this machine become an image, and what does a command say inside of one?"""
+"""How do files on this machine become an image, and what does a command say inside of one?
+
+An image is made of archives that the engine unpacks, and of nothing that runs: so what is in a
+layer does not depend on when and by which builder it was made.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from docker import DockerClient
-from docker.errors import BuildError, ImageNotFound
+from docker.errors import ImageNotFound
 from docker.models.images import Image
 
-from modelyard.adapters.docker.engine import HARDENED
+from modelyard.adapters.docker.engine import HARDENED, TIMEOUT_SECONDS
 from modelyard.errors import RolloutError
 
 RUN_SECONDS = 120
+
+EPOCH = 315_532_800
+"""Modification time of every file, in seconds: 1980, the earliest that a zip archive can tell."""
+
+BUILDER_VARIABLE = "DOCKER_BUILDKIT"
+"""The environment variable by which Docker's own command is told to use BuildKit (1) or not (0)."""
 
 
 def build(
     engine: DockerClient,
     context: Mapping[str, Path | bytes],
     *,
+    tags: Iterable[str],
     arguments: Mapping[str, str],
 ) -> Image:
     """Build an image from a context of these files and folders, without a network.
 
-    Raises RolloutError with the end of what the build printed.
+    By the builder that the engine recommends, or that BUILDER_VARIABLE asks for. The image gets
+    the first tag from the build, since BuildKit finds what to build on by name only, and the
+    others after it.
+
+    Raises RolloutError with what the builder said.
     """
+    first, *others = tags
+    buildkit = _uses_buildkit(engine)
+    arguments = {**arguments, "SOURCE_DATE_EPOCH": str(EPOCH)} if buildkit else arguments
     with tempfile.TemporaryFile() as archive:
         pack(context, archive)
         archive.seek(0)
-        try:
-            image, _ = engine.images.build(
-                fileobj=archive,
-                custom_context=True,
-                network_mode="none",
-                buildargs=dict(arguments),
-                rm=True,
-                forcerm=True,
-            )
-        except BuildError as err:
-            said = "".join(str(line.get("stream", "")) for line in err.build_log)
-            raise RolloutError(f"The image cannot be built: {err}\n{said[-2000:]}") from err
+        # The SDK's own call knows the classic builder alone.
+        answer = engine.api.post(
+            _address(engine, "build"),
+            params={
+                "t": first,
+                "version": 2 if buildkit else 1,
+                "networkmode": "none",
+                "buildargs": json.dumps(arguments),
+                "rm": True,
+                "forcerm": True,
+            },
+            data=archive,
+            headers={"Content-Type": "application/x-tar"},
+            stream=True,
+            timeout=TIMEOUT_SECONDS,
+        )
+        with answer:
+            _follow(answer.iter_lines(), answer.ok)
+    image = engine.images.get(first)
+    for tag in others:
+        image.tag(tag)
     return image
+
+
+def _uses_buildkit(engine: DockerClient) -> bool:
+    asked = os.environ.get(BUILDER_VARIABLE, "").lower()
+    if asked:
+        return asked not in ("0", "false")
+    ping = engine.api.get(f"{engine.api.base_url}/_ping", timeout=TIMEOUT_SECONDS)
+    return ping.headers.get("Builder-Version") == "2"
+
+
+def _address(engine: DockerClient, path: str) -> str:
+    return f"{engine.api.base_url}/v{engine.api.api_version}/{path}"
+
+
+def _follow(lines: Iterable[bytes], accepted: bool) -> None:
+    """Read what a builder says until its end. Raises RolloutError when that is a failure."""
+    said: list[str] = []
+    for line in lines:
+        message: dict[str, Any] = json.loads(line)
+        said.append(str(message.get("stream", "")))
+        if "error" in message or not accepted:
+            reason = message.get("error") or message.get("message")
+            raise RolloutError(f"The image cannot be built: {reason}\n{''.join(said)[-2000:]}")
 
 
 def run_inside(engine: DockerClient, image: Image, command: list[str]) -> tuple[int, str]:
@@ -68,19 +120,24 @@ def find_image(engine: DockerClient, name: str) -> Image | None:
         return None
 
 
+def read_file(engine: DockerClient, image: Image, path: str) -> bytes:
+    """Return a file of an image; nothing is run for it."""
+    container = engine.containers.create(image, entrypoint=[], command=["none"])
+    try:
+        chunks, _ = container.get_archive(path)
+        with tarfile.open(fileobj=BytesIO(b"".join(chunks))) as archive:
+            content = archive.extractfile(archive.getmembers()[0])
+            assert content is not None
+            return content.read()
+    finally:
+        container.remove(force=True)
+
+
 def pack(context: Mapping[str, Path | bytes], archive: IO[bytes]) -> None:
     """Write a tar that is the same for the same content: times, owners and modes are not ours.
 
     Equal contexts let the engine reuse its layers, and no name or id of this machine gets in.
     """
-
-    def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-        entry.uid = entry.gid = 0
-        entry.uname = entry.gname = ""
-        entry.mtime = 0
-        entry.mode = 0o755 if entry.isdir() else 0o644
-        return entry
-
     with tarfile.open(fileobj=archive, mode="w", dereference=True) as tar:
         for name, content in sorted(context.items()):
             if isinstance(content, Path):
@@ -89,3 +146,14 @@ def pack(context: Mapping[str, Path | bytes], archive: IO[bytes]) -> None:
                 entry = tarfile.TarInfo(name)
                 entry.size = len(content)
                 tar.addfile(plain(entry), BytesIO(content))
+
+
+def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Return an entry of an archive without what depends on who wrote it, and when."""
+    executable = entry.isdir() or entry.mode & 0o100
+    entry.mode = 0o777 if entry.issym() else 0o755 if executable else 0o644
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    entry.mtime = EPOCH
+    entry.pax_headers = {}
+    return entry

@@ -23,15 +23,16 @@ TIMEOUT_SECONDS = 300
 REPLICA_USER = 10001
 """Who a replica runs as, where the user on this machine is root or not known to the engine."""
 
-HARDENED: dict[str, Any] = {
-    "read_only": True,
-    "tmpfs": {"/tmp": "size=64m"},
+CONFINED: dict[str, Any] = {
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges:true"],
     "pids_limit": 256,
     "init": True,
 }
 """What every container of ours is denied."""
+
+HARDENED: dict[str, Any] = {**CONFINED, "read_only": True, "tmpfs": {"/tmp": "size=64m"}}
+"""What is denied to every container that serves."""
 
 
 def connect_engine() -> DockerClient:

@@ -7,6 +7,7 @@ release's image gets its tags after it has predicted its golden rows right.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,19 +23,23 @@ from modelyard.adapters.docker.containers import (
 )
 from modelyard.adapters.docker.engine import connect_engine, engine_errors, require_image
 from modelyard.adapters.docker.haproxy import PORT
-from modelyard.adapters.docker.runtimes import RUNTIME_LABEL, runtime_image
+from modelyard.adapters.docker.layers import bundle_layer
+from modelyard.adapters.docker.registry import push_image
+from modelyard.adapters.docker.runtimes import RUNTIME_LABEL, Runtime, find_runtime
+from modelyard.adapters.docker.sbom import bill_of_materials
 from modelyard.domain.values import ImageRef
 from modelyard.errors import BundleError
 from modelyard.serving.bundle import MANIFEST, REQUIREMENTS, Manifest, bundle_digest
 
 BUNDLE_FOLDER = "/opt/modelyard/bundle"
+SBOM_FILE = "/opt/modelyard/sbom.cdx.json"
 GRACE_SECONDS = 3
 """For idle connections when a replica stops: its only client, the gateway, has left by then."""
 
 RELEASE_DOCKERFILE = """\
 ARG RUNTIME
 FROM ${{RUNTIME}}
-COPY bundle {bundle}
+ADD bundle.tar /
 LABEL {labels}
 CMD {command}
 """
@@ -60,16 +65,19 @@ def build_image(
     digest: str,
     base_image: str,
     home: Path,
+    whole_base: bool = False,
+    registry: str | None = None,
     engine: DockerClient | None = None,
 ) -> ImageRef:
-    """Build a release's image, prove it on its golden rows, and return it.
+    """Build a release's image, prove it on its golden rows, push it, and return it.
 
     Idempotent: the image of the same bundle on the same runtime is returned as it is. Locked
-    requirements are kept under `home`.
+    requirements and the bill of materials are kept under `home`. With a `registry` the image is
+    pushed there once it is proven, and known by its digest from then on.
 
     Raises BundleError when the bundle is not the one of `digest` or does not predict as recorded
-    inside the image, RolloutError when its requirements cannot be had or the build fails,
-    EngineUnavailableError when no engine answers.
+    inside the image, RolloutError when its requirements cannot be had, the build fails, or the
+    registry refuses, EngineUnavailableError when no engine answers.
     """
     engine = engine or connect_engine()
     found = bundle_digest(bundle_folder)
@@ -81,37 +89,56 @@ def build_image(
     base = require_image(engine, base_image)
     repository = f"modelyard/{model}"
     tags = (f"{version}-{digest[:12]}", version)
-    runtime = runtime_image(engine, base, (bundle_folder / REQUIREMENTS).read_text(), home)
+    requirements = (bundle_folder / REQUIREMENTS).read_text()
+    runtime = find_runtime(engine, base, requirements, home, whole_base=whole_base)
+    manifest = Manifest.model_validate_json((bundle_folder / MANIFEST).read_bytes())
+    sbom = bill_of_materials(
+        model=model,
+        version=version,
+        digest=digest,
+        files=manifest.files,
+        lock=runtime.lock,
+        contents=runtime.contents,
+        base_image=base_image,
+        base_digest=_digest(base),
+    )
     image = find_image(engine, f"{repository}:{tags[0]}")
-    if image is None or image.labels.get(RUNTIME_LABEL) != runtime.labels[RUNTIME_LABEL]:
-        labels = _release_labels(bundle_folder, model, version, digest, base_image, base)
-        image = _build_release(engine, runtime, bundle_folder, digest, labels)
+    if image is None or image.labels.get(RUNTIME_LABEL) != runtime.key:
+        labels = _release_labels(manifest, model, version, digest, base_image, base)
+        image = _build_release(engine, runtime, bundle_folder, digest, labels, sbom)
         _check_golden(engine, image, model, version, digest)
     for tag in tags:
         image.tag(repository, tag)
+    _forget_unproven(engine, digest)
+    kept = home / "images" / f"{model}-{tags[0]}.cdx.json"
+    kept.write_bytes(sbom)
     return ImageRef(
         id=str(image.id),
+        name=push_image(engine, image, registry, repository, tags) if registry else None,
         tags=tuple(f"{repository}:{tag}" for tag in tags),
+        layers=tuple(image.attrs["RootFS"]["Layers"]),
         size_bytes=image.attrs["Size"],
         labels=image.labels,
+        sbom=kept,
     )
 
 
+def _digest(base: Image) -> str:
+    """Return the base image's digest in its registry; its id where it was never in one."""
+    known = base.attrs.get("RepoDigests") or ()
+    return next((d.partition("@")[2] for d in known), str(base.id))
+
+
 def _release_labels(
-    bundle_folder: Path, model: str, version: str, digest: str, base_name: str, base: Image
+    manifest: Manifest, model: str, version: str, digest: str, base_name: str, base: Image
 ) -> dict[str, str]:
     """Return labels with the names of the OCI image specification, and our own."""
-    manifest = Manifest.model_validate_json((bundle_folder / MANIFEST).read_bytes())
-    base_digests = base.attrs.get("RepoDigests") or ()
     labels = {
         "org.opencontainers.image.title": model,
         "org.opencontainers.image.version": version,
         "org.opencontainers.image.revision": manifest.provenance.get("git_commit", ""),
         "org.opencontainers.image.base.name": base_name,
-        # an image that was never in a registry has no digest there
-        "org.opencontainers.image.base.digest": next(
-            (d.partition("@")[2] for d in base_digests), str(base.id)
-        ),
+        "org.opencontainers.image.base.digest": _digest(base),
         MODEL_LABEL: model,
         VERSION_LABEL: version,
         DIGEST_LABEL: digest,
@@ -120,24 +147,42 @@ def _release_labels(
 
 
 def _build_release(
-    engine: DockerClient, runtime: Image, bundle: Path, digest: str, labels: Mapping[str, str]
+    engine: DockerClient,
+    runtime: Runtime,
+    bundle: Path,
+    digest: str,
+    labels: Mapping[str, str],
+    sbom: bytes,
 ) -> Image:
+    """Build the image under a name that nothing runs, until it is proven."""
     command = [
         *("python", "-m", "modelyard.serving.replica", "--host", "0.0.0.0", "--port", str(PORT)),
         *("--bundle", BUNDLE_FOLDER, "--digest", digest, "--log", LOG_FOLDER),
         *("--grace", str(GRACE_SECONDS)),
     ]
     dockerfile = RELEASE_DOCKERFILE.format(
-        bundle=BUNDLE_FOLDER,
         # one instruction, since each is a container and a tenth of a second
         labels=" ".join(f"{name}={_quoted(value)}" for name, value in labels.items()),
         command=json.dumps(command),
     )
-    return build(
-        engine,
-        {"Dockerfile": dockerfile.encode(), "bundle": bundle},
-        arguments={"RUNTIME": str(runtime.id)},
-    )
+    with tempfile.TemporaryDirectory() as scratch:
+        layer = Path(scratch) / "bundle.tar"
+        bundle_layer(bundle, BUNDLE_FOLDER, {SBOM_FILE: sbom}, layer)
+        return build(
+            engine,
+            {"Dockerfile": dockerfile.encode(), "bundle.tar": layer},
+            tags=[_unproven(digest)],
+            arguments={"RUNTIME": runtime.name},
+        )
+
+
+def _unproven(digest: str) -> str:
+    return f"modelyard/unproven:{digest[:20]}"
+
+
+def _forget_unproven(engine: DockerClient, digest: str) -> None:
+    if find_image(engine, _unproven(digest)):
+        engine.images.remove(_unproven(digest))
 
 
 def _quoted(text: str) -> str:

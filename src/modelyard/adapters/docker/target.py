@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from docker import DockerClient
-from docker.errors import DockerException, ImageNotFound
+from docker.errors import DockerException
 
 from modelyard.adapters.docker.containers import (
     DIGEST_LABEL,
@@ -36,6 +36,7 @@ from modelyard.adapters.docker.haproxy import (
     RuntimeApi,
     ServerStats,
 )
+from modelyard.adapters.docker.registry import fetch_image
 from modelyard.adapters.docker.service_folder import ServiceFolder, models_with_folders
 from modelyard.domain.values import (
     Fleet,
@@ -187,13 +188,7 @@ class DockerTarget:
 
     def _check_image(self, fleet: Fleet) -> None:
         """Raise when a fleet's image is not there, or holds another bundle than is asked for."""
-        try:
-            image = self._engine.images.get(fleet.image or "")
-        except (ImageNotFound, ValueError) as err:
-            raise RolloutError(
-                f"The image of {fleet.version} ({fleet.image or 'none was built'}) is not on this "
-                "engine. Build it again from its bundle."
-            ) from err
+        image = fetch_image(self._engine, fleet.image or "")
         if image.labels.get(DIGEST_LABEL) != fleet.digest:
             raise RolloutError(
                 f"The image {fleet.image} holds the bundle {image.labels.get(DIGEST_LABEL)}, not "

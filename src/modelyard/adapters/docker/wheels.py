@@ -5,22 +5,30 @@ Resolved and fetched by uv, which keeps what it fetched in its own cache.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
+from modelyard.adapters.docker.layers import BasePython
 from modelyard.adapters.learning.environment import serving_extra
 from modelyard.adapters.uv import run_uv
 from modelyard.errors import RolloutError
 
-
-@dataclass(frozen=True)
-class BasePython:
-    """The interpreter of a base image, as uv names its platform."""
-
-    version: str
-    platform: str
+_UNUSED_FOLDER = re.compile(
+    # A quarter of scientific packages is their own tests.
+    r".*/tests"
+    r"|numpy/(_core/include|_core/lib|distutils)"
+    r"|sklearn/datasets/(data|images|descr)"
+    # to train, convert and shrink models; the wheel holds them beside the engine itself
+    r"|onnxruntime/(backend|datasets|quantization|tools|transformers)"
+)
+_UNUSED_FILE = re.compile(
+    # sources of what is compiled already
+    r".*\.(c|cpp|h|hpp|pxd|pxi|pyx|a|lib|f90?)"
+    # a second copy of the engine, for programs in C: Python's own has it built in
+    r"|onnxruntime/capi/libonnxruntime\.so\.[\d.]+"
+)
 
 
 def lock_requirements(requirements: str, python: BasePython, lock: Path) -> None:
@@ -37,17 +45,26 @@ def lock_requirements(requirements: str, python: BasePython, lock: Path) -> None
 
 
 def fetch_packages(lock: Path, python: BasePython, target: Path) -> None:
-    """Unpack the locked wheels, each checked against its hash, from the index or uv's cache."""
+    """Unpack the locked wheels, each checked against its hash, from the index or uv's cache.
+
+    What a replica never uses stays behind. Should a model need it after all, the golden rows say
+    so before its image is released.
+    """
     _uv(
         "install",
         *("--requirements", str(lock), "--target", str(target)),
-        *("--require-hashes", "--no-deps", "--quiet"),
+        *("--require-hashes", "--no-deps", "--quiet", "--link-mode", "copy"),
         python=python,
     )
-    # A quarter of scientific packages is their own tests. Should one need them after all, the
-    # golden rows say so.
-    for tests in list(target.rglob("tests")):
-        shutil.rmtree(tests, ignore_errors=True)
+    shutil.rmtree(target / "bin", ignore_errors=True)
+    for path in sorted(target.rglob("*")):
+        name = path.relative_to(target).as_posix()
+        if path.is_dir() and _UNUSED_FOLDER.fullmatch(name):
+            shutil.rmtree(path)
+        elif path.is_file() and (
+            _UNUSED_FILE.fullmatch(name) or path.name in ("direct_url.json", ".lock")
+        ):
+            path.unlink()
 
 
 def _uv(command: str, *words: str, python: BasePython, given: str = "") -> None:
