@@ -6,6 +6,7 @@ from prefect import flow
 
 from modelyard.adapters.prefect.holding import hold_model
 from modelyard.domain.mirror import Finding
+from tasks.monitoring import rotate_inference_log
 from tasks.registration import reconcile_registry
 
 
@@ -13,10 +14,12 @@ from tasks.registration import reconcile_registry
 def reconcile_model(model: str) -> list[Finding]:
     """Find what a crash or somebody's hand left different from the ledger, and mend it.
 
-    It looks at the versions, aliases, tags and descriptions in MLflow's registry.
+    It looks at the versions, aliases, tags and descriptions in MLflow's registry, and rotates the
+    inference log, whether or not the model is monitored.
 
     Args:
         model: Name of a model that has a release.
     """
     with hold_model(model):
+        rotate_inference_log(model)
         return reconcile_registry(model)

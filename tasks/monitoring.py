@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from statistics import median
 
-from modelyard.adapters.data.inference_log import compact, event_span
 from modelyard.adapters.data.labels import LABEL, labels_since
 from modelyard.adapters.evidently import render_drift_report
 from modelyard.adapters.pages import artifact_key, monitoring_page
@@ -19,6 +18,7 @@ from modelyard.adapters.watching import (
     profiled_kinds,
     read_window,
     reference_rows,
+    rotate_log,
 )
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.monitoring import WindowRecord
@@ -38,15 +38,14 @@ def find_due_windows(model: str, as_of: datetime | None = None) -> tuple[Window,
     """Return the windows to measure, oldest first: the new ones, those that got labels since, and
     those about which an interrupted run told nobody.
 
-    Closed log segments are turned into Parquet on the way. Raises UnknownReleaseError for a model
+    The inference log is rotated on the way. Raises UnknownReleaseError for a model
     that was never released.
     """
     workspace = Workspace.find()
     config = workspace.project.model(model)
     if workspace.ledger.champion(model) is None:
         raise UnknownReleaseError(f"{model} has no release to monitor. Deliver it first.")
-    log = workspace.project.log_folder(model)
-    compact(log)
+    rotate_log(workspace, model)
     measured = workspace.ledger.windows(model)
     now = as_of or datetime.now(UTC)
     heard = _heard(workspace, model, now, config.monitoring.window)
@@ -67,6 +66,15 @@ def find_due_windows(model: str, as_of: datetime | None = None) -> tuple[Window,
         if _unfinished(old, late_labels=labels_since(labels, old.measured_at))
     ]
     return (*again, *new)
+
+
+@step("Rotate log")
+def rotate_inference_log(model: str) -> list[str]:
+    """Turn closed segments of the inference log into Parquet, and bound what is kept.
+
+    Idempotent by the segment. Returns the new files' names.
+    """
+    return rotate_log(Workspace.find(), model)
 
 
 @step("Measure window")
@@ -165,7 +173,7 @@ def _heard(
     workspace: Workspace, model: str, now: datetime, length: timedelta
 ) -> tuple[datetime, datetime] | None:
     """Return the span of logged event times that can be meant."""
-    span = event_span(workspace.project.log_folder(model))
+    span = workspace.prediction_log(model).span()
     begun = [release.delivery.training.span.start for release in workspace.ledger.releases(model)]
     known = [start for start in begun if start is not None]
     if span is None or not known:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from modelyard.adapters.data.inference_log import read_predictions
+from modelyard.adapters.data.inference_log import PredictionLog
 from modelyard.adapters.local import LocalTarget
 from modelyard.domain.values import Fleet, Service
 from modelyard.serving.bundle import bundle_digest
@@ -54,6 +54,6 @@ class Yard:
 
     def logged(self) -> pd.DataFrame:
         now = datetime.now(UTC)
-        return read_predictions(
-            self.log_folder, now - timedelta(hours=1), now + timedelta(minutes=1)
+        return PredictionLog(self.log_folder).read(
+            now - timedelta(hours=1), now + timedelta(minutes=1)
         )

@@ -35,4 +35,9 @@ class Client:
 
 
 def logged(log: InferenceLog) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in log.segment.read_text().splitlines()]
+    """Return the requests of a segment, each with what the segment says of all of them."""
+    if not log.segment.stat().st_size:
+        return []
+    header, *lines = map(json.loads, log.segment.read_text().splitlines())
+    shared = header | {"columns": list(header.pop("kinds"))}
+    return [shared | line for line in lines]

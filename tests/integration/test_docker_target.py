@@ -16,7 +16,7 @@ import pytest
 from docker import DockerClient
 from docker.models.containers import Container
 
-from modelyard.adapters.data.inference_log import read_predictions
+from modelyard.adapters.data.inference_log import PredictionLog
 from modelyard.adapters.docker.target import DockerTarget
 from modelyard.domain.values import ReplicaState, Service, ServiceStatus
 from modelyard.errors import RefusedError, RolloutError
@@ -269,8 +269,8 @@ def test_predictions_are_in_the_inference_log_on_this_machine(yard: Yard) -> Non
     answer = httpx.post(f"{status.url}/invocations", json={"dataframe_records": rows}, timeout=20)
     assert answer.json() == {"predictions": pytest.approx([0.0, 3.0, 6.0])}
     now = datetime.now(UTC)
-    logged = read_predictions(
-        yard.log_folder, now - timedelta(minutes=10), now + timedelta(hours=1)
+    logged = PredictionLog(yard.log_folder).read(
+        now - timedelta(minutes=10), now + timedelta(hours=1)
     )
     mine = logged[logged["__id"].isin([row["id"] for row in rows])]
     assert sorted(mine["__prediction"]) == pytest.approx([0.0, 3.0, 6.0])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 import psutil
 import pytest
 
-from modelyard.adapters.data.inference_log import compact
+from modelyard.adapters.data.inference_log import PredictionLog
 from modelyard.domain.values import ReplicaState
 from tests.local_yard import MODEL, Yard
 from tests.services import answers, load, predict, wait_for
@@ -80,16 +81,29 @@ def test_removing_leaves_no_process_also_after_a_kill(yard: Yard) -> None:
     assert yard.target.models() == ()
 
 
-def test_what_was_answered_before_a_kill_is_in_the_log(yard: Yard) -> None:
+def test_every_answered_row_is_in_the_log_once_whatever_is_killed_while_it_is_rotated(
+    yard: Yard,
+) -> None:
     status = yard.target.sync(yard.service("1.0.0", replicas=2))
+    log = PredictionLog(yard.log_folder)
     with load(status) as seen:
-        wait_for(lambda: len(seen.answers) > 300)
-        for replica in status.replicas:
-            os.kill(int(replica.id), signal.SIGKILL)
+        for _ in range(2):
+            asked = len(seen.answers) + 150
+            wait_for(lambda asked=asked: len(seen.answers) > asked)
+            now = yard.target.status(MODEL)
+            assert now is not None
+            for replica in now.replicas:
+                os.kill(int(replica.id), signal.SIGKILL)
+            log.rotate(now=datetime.now(UTC))
         killed_at = len(seen.answers)
         wait_for(lambda: len(seen.answers) > killed_at + 50)
     logged = yard.logged()
     assert {answer.request_id for answer in seen.answers} <= set(logged["__request_id"])
-    compact(yard.log_folder)
-    assert len(list(yard.log_folder.glob("*.parquet"))) == 2
+    yard.target.remove(MODEL)
+    log.rotate(now=datetime.now(UTC))
+    assert list(yard.log_folder.glob("*.jsonl")) == []
     pd.testing.assert_frame_equal(yard.logged(), logged)
+    stored = pd.concat(pd.read_parquet(file) for file in yard.log_folder.glob("*.parquet"))
+    # what no reader has made one of two: that no row is there twice
+    assert sorted(stored["__id"]) == sorted(logged["__id"])
+    assert stored["__id"].is_unique

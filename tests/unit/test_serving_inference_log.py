@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
@@ -14,12 +13,21 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from modelyard.adapters.data.inference_log import compact, read_predictions
+from modelyard.adapters.data.inference_log import PredictionLog
 from modelyard.errors import ModelYardError
 from modelyard.serving.inference_log import InferenceLog, InferenceRecord
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 DAY = (NOON - timedelta(days=1), NOON + timedelta(days=1))
+
+
+def read(folder: Path) -> pd.DataFrame:
+    return PredictionLog(folder).read(*DAY)
+
+
+def rotate(folder: Path) -> list[str]:
+    return PredictionLog(folder).rotate(now=NOON)
+
 
 Open = Callable[..., InferenceLog]
 
@@ -59,7 +67,7 @@ def record(request: str, minutes: int = 0, **changes: Any) -> InferenceRecord:
 
 def test_rows_come_back_as_they_were_logged(tmp_path: Path, open_log: Open) -> None:
     open_log().append(record("q"))
-    frame = read_predictions(tmp_path, *DAY)
+    frame = read(tmp_path)
     assert list(frame.columns) == [
         *("__id", "__time", "__at", "__release", "__request_id", "__row"),
         *("temp", "season", "__prediction", "__probability"),
@@ -77,7 +85,7 @@ def test_rows_come_back_as_they_were_logged(tmp_path: Path, open_log: Open) -> N
 
 def test_an_empty_log_has_no_rows_but_its_columns(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
-        frame = read_predictions(folder, *DAY)
+        frame = read(folder)
         assert len(frame) == 0
         assert {"__id", "__time", "__prediction", "__probability"} <= set(frame.columns)
 
@@ -86,7 +94,7 @@ def test_the_range_is_half_open_in_event_time(tmp_path: Path, open_log: Open) ->
     log = open_log()
     for minutes in (0, 2, 4):
         log.append(record(f"q{minutes}", minutes))
-    frame = read_predictions(tmp_path, NOON + timedelta(minutes=1), NOON + timedelta(minutes=4))
+    frame = PredictionLog(tmp_path).read(NOON + timedelta(minutes=1), NOON + timedelta(minutes=4))
     assert frame["__id"].tolist() == ["q0-1", "q2-0", "q2-1"]
 
 
@@ -95,16 +103,16 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path, open_log: Open) -> None:
     log.append(record("q"))
     with log.segment.open("ab") as file:
         file.write(b'{"request_id": "torn", "at"')
-    assert len(read_predictions(tmp_path, *DAY)) == 2
+    assert len(read(tmp_path)) == 2
     log.close()
-    assert len(compact(tmp_path)) == 1
-    assert len(read_predictions(tmp_path, *DAY)) == 2
+    assert len(rotate(tmp_path)) == 1
+    assert len(read(tmp_path)) == 2
 
 
 def test_a_retried_request_counts_once(tmp_path: Path, open_log: Open) -> None:
     open_log().append(record("q"))
     open_log().append(record("q", minutes=1, replica="r2"))
-    frame = read_predictions(tmp_path, *DAY)
+    frame = read(tmp_path)
     assert frame["__id"].tolist() == ["q-0", "q-1"]
     assert frame["__at"].tolist() == [pd.Timestamp(NOON)] * 2
 
@@ -115,7 +123,7 @@ def test_rows_of_a_client_that_repeats_its_request_id_all_count(
     log = open_log()
     log.append(record("q", ids=["a", "b"]))
     log.append(record("q", ids=["c", "d"]))
-    assert sorted(read_predictions(tmp_path, *DAY)["__id"]) == ["a", "b", "c", "d"]
+    assert sorted(read(tmp_path)["__id"]) == ["a", "b", "c", "d"]
 
 
 def test_segments_rotate_by_size_and_two_replicas_never_share_one(
@@ -128,7 +136,7 @@ def test_segments_rotate_by_size_and_two_replicas_never_share_one(
     sizes = [path.stat().st_size for path in tmp_path.glob("*.jsonl")]
     assert len(sizes) > 3
     assert max(sizes) <= 1000
-    assert len(read_predictions(tmp_path, *DAY)) == 20
+    assert len(read(tmp_path)) == 20
 
 
 def test_compaction_keeps_every_row_and_leaves_live_segments(
@@ -137,14 +145,14 @@ def test_compaction_keeps_every_row_and_leaves_live_segments(
     log = open_log(segment_bytes=1000)
     for number in range(10):
         log.append(record(f"q{number}", number))
-    before = read_predictions(tmp_path, *DAY)
-    made = compact(tmp_path)
+    before = read(tmp_path)
+    made = rotate(tmp_path)
     assert len(made) > 2
     assert list(tmp_path.glob("*.jsonl")) == [log.segment]
-    pd.testing.assert_frame_equal(read_predictions(tmp_path, *DAY), before)
-    assert compact(tmp_path) == []
+    pd.testing.assert_frame_equal(read(tmp_path), before)
+    assert rotate(tmp_path) == []
     log.append(record("after", 20))
-    assert len(read_predictions(tmp_path, *DAY)) == 22
+    assert len(read(tmp_path)) == 22
 
 
 def test_compaction_killed_before_the_segment_is_removed_doubles_nothing(
@@ -155,12 +163,12 @@ def test_compaction_killed_before_the_segment_is_removed_doubles_nothing(
     log.append(record("b"))
     segment = next(p for p in tmp_path.glob("*.jsonl") if p != log.segment)
     content = segment.read_bytes()
-    compact(tmp_path)
+    rotate(tmp_path)
     segment.write_bytes(content)  # as if it had been killed between the two steps
-    assert len(read_predictions(tmp_path, *DAY)) == 4
-    assert compact(tmp_path) == []
+    assert len(read(tmp_path)) == 4
+    assert rotate(tmp_path) == []
     assert not segment.exists()
-    assert len(read_predictions(tmp_path, *DAY)) == 4
+    assert len(read(tmp_path)) == 4
 
 
 def test_compaction_killed_while_it_writes_loses_nothing(tmp_path: Path, open_log: Open) -> None:
@@ -168,15 +176,17 @@ def test_compaction_killed_while_it_writes_loses_nothing(tmp_path: Path, open_lo
     log.append(record("a"))
     log.append(record("b"))
     segment = next(p for p in tmp_path.glob("*.jsonl") if p != log.segment)
-    (tmp_path / f".{segment.stem}.parquet.{os.getpid()}").write_bytes(b"PAR1 half")
-    assert len(read_predictions(tmp_path, *DAY)) == 4
-    assert len(compact(tmp_path)) == 1
-    assert len(read_predictions(tmp_path, *DAY)) == 4
+    draft = tmp_path / f".{segment.stem}.from-x-to-y.parquet.part"
+    draft.write_bytes(b"PAR1 half")
+    assert len(read(tmp_path)) == 4
+    assert len(rotate(tmp_path)) == 1
+    assert not draft.exists()
+    assert len(read(tmp_path)) == 4
 
 
 def test_an_empty_closed_segment_is_removed(tmp_path: Path) -> None:
     InferenceLog(tmp_path, "1.0.0").close()
-    assert compact(tmp_path) == []
+    assert rotate(tmp_path) == []
     assert list(tmp_path.glob("*")) == []
 
 
@@ -190,7 +200,7 @@ def test_the_binary_probability_is_the_positive_class(tmp_path: Path, open_log: 
             positive="yes",
         )
     )
-    frame = read_predictions(tmp_path, *DAY)
+    frame = read(tmp_path)
     assert frame["__prediction"].tolist() == ["yes", "no"]
     assert frame["__probability"].tolist() == [0.9, 0.2]
 
@@ -204,7 +214,7 @@ def test_more_classes_have_a_column_each(tmp_path: Path, open_log: Open) -> None
             classes=("a", "b", "c"),
         )
     )
-    frame = read_predictions(tmp_path, *DAY)
+    frame = read(tmp_path)
     assert frame["__probability"].tolist() == [0.7, 0.5]
     assert frame["__probability_c"].tolist() == [0.2, 0.2]
 
@@ -216,7 +226,7 @@ def test_a_column_that_changed_its_type_between_releases_becomes_text(
     open_log("2.0.0").append(
         record("b", columns=("temp", "humidity"), rows=[["warm", 1.0], ["cold", 2.0]])
     )
-    frame = read_predictions(tmp_path, *DAY)
+    frame = read(tmp_path)
     by_id = frame.set_index("__id")
     assert by_id.loc["a-0", "temp"] == "1.5"
     assert by_id.loc["b-0", "temp"] == "warm"
@@ -246,10 +256,10 @@ def test_a_line_that_somebody_changed_is_left_out_and_kept_aside(
         ):
             file.write(f"{line}\n".encode())
     log.append(record("after"))
-    assert set(read_predictions(tmp_path, *DAY)["__request_id"]) == {"before", "after"}
+    assert set(read(tmp_path)["__request_id"]) == {"before", "after"}
     log.close()
-    assert len(compact(tmp_path)) == 1
-    assert set(read_predictions(tmp_path, *DAY)["__request_id"]) == {"before", "after"}
+    assert len(rotate(tmp_path)) == 1
+    assert set(read(tmp_path)["__request_id"]) == {"before", "after"}
     (aside,) = tmp_path.glob("*.jsonl.damaged")
     assert b"no json" in aside.read_bytes()
     assert "7 lines are no logged requests and were left out, first line 2" in caplog.text
@@ -259,10 +269,11 @@ def test_a_damaged_parquet_file_is_named_with_what_to_do(tmp_path: Path, open_lo
     log = open_log()
     log.append(record("q"))
     log.close()
-    (file,) = compact(tmp_path)
+    (name,) = rotate(tmp_path)
+    file = tmp_path / name
     file.write_bytes(file.read_bytes()[:-20])
-    with pytest.raises(ModelYardError, match=rf"{file.name} is damaged.*Restore it"):
-        read_predictions(tmp_path, *DAY)
+    with pytest.raises(ModelYardError, match=rf"{name} is damaged.*Restore it"):
+        read(tmp_path)
 
 
 def test_a_full_disk_costs_only_the_requests_that_found_it_full(
@@ -283,4 +294,4 @@ def test_a_full_disk_costs_only_the_requests_that_found_it_full(
         signal.signal(signal.SIGXFSZ, former)
     log.append(record("after"))
     assert len(list(tmp_path.iterdir())) == 1
-    assert set(read_predictions(tmp_path, *DAY)["__request_id"]) == {"before", "after"}
+    assert set(read(tmp_path)["__request_id"]) == {"before", "after"}

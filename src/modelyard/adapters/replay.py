@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from modelyard.adapters.client import ServiceClient
-from modelyard.adapters.data.inference_log import ID, read_predictions
+from modelyard.adapters.data.inference_log import ID
 from modelyard.adapters.data.labels import store_labels
 from modelyard.adapters.data.sources import matured_by, read_rows
 from modelyard.adapters.workspace import Workspace
@@ -152,8 +152,8 @@ class Replay:
             return unsent
         times = self.rows[self._time]
         end = times.max().to_pydatetime() + timedelta(microseconds=1)
-        log = self._workspace.project.log_folder(self._config.name)
-        logged = read_predictions(log, times.min().to_pydatetime(), end)
+        log = self._workspace.prediction_log(self._config.name)
+        logged = log.read(times.min().to_pydatetime(), end, columns=[ID])
         ids = self.rows[key].astype(str)
         return unsent.mask(ids.isin(set(logged[ID])), ids)
 

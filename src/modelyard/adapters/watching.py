@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,9 @@ from modelyard.adapters.data.inference_log import (
     PREDICTION,
     PROBABILITY,
     RELEASE,
-    read_predictions,
+    Labels,
 )
-from modelyard.adapters.data.labels import ID as LABEL_ID
-from modelyard.adapters.data.labels import LABEL, read_labels
+from modelyard.adapters.data.labels import LABEL
 from modelyard.adapters.data.snapshots import load_learnt, load_snapshot
 from modelyard.adapters.learning.fitting import read_predictions as stored_predictions
 from modelyard.adapters.learning.outcomes import Outcomes, as_truth, class_name
@@ -49,7 +48,7 @@ class LoggedWindow:
     """The rows of one window as the service answered them, with the labels known by now."""
 
     rows: pd.DataFrame
-    """As `read_predictions` gives them, with a `label` column; missing where none is known."""
+    """As `PredictionLog.read` gives them, with labels."""
     contract: Contract
 
     def features(self) -> pd.DataFrame:
@@ -67,12 +66,18 @@ def read_window(
     workspace: Workspace, release: Release, window: Window, as_of: datetime
 ) -> LoggedWindow:
     """Read a window's predictions and the labels that were known by `as_of`."""
-    project = workspace.project
-    rows = read_predictions(project.log_folder(release.model), window.start, window.end)
-    labels = read_labels(project.label_folder(release.model), as_of)
-    known = dict(zip(labels[LABEL_ID], labels[LABEL], strict=True))
-    rows[LABEL] = rows[ID].map(known)
+    labels = Labels(workspace.project.label_folder(release.model), as_of)
+    log = workspace.prediction_log(release.model)
+    rows = log.read(window.start, window.end, labels=labels)
     return LoggedWindow(rows, release.delivery.contract)
+
+
+def rotate_log(workspace: Workspace, model: str) -> list[str]:
+    """Rotate a model's inference log within the bounds of the platform's config."""
+    bounds = workspace.project.platform.inference_log
+    return workspace.prediction_log(model).rotate(
+        now=datetime.now(UTC), keep=bounds.keep, max_bytes=bounds.max_size
+    )
 
 
 def judging_release(
@@ -82,8 +87,8 @@ def judging_release(
 
     Otherwise the one that answered most; None where no known release answered any.
     """
-    log = workspace.project.log_folder(model)
-    answered = read_predictions(log, window.start, window.end)[RELEASE].value_counts()
+    log = workspace.prediction_log(model)
+    answered = log.read(window.start, window.end, columns=[RELEASE])[RELEASE].value_counts()
     champion = workspace.ledger.champion(model)
     if champion is not None and (
         answered.empty or answered.get(champion.version, 0) >= min(min_rows, answered.max())

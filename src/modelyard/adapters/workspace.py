@@ -11,6 +11,7 @@ from modelyard.ledger import Ledger
 from modelyard.project import Project
 
 if TYPE_CHECKING:
+    from modelyard.adapters.data.inference_log import PredictionLog
     from modelyard.adapters.mlflow import Tracking
     from modelyard.adapters.target import Target
 
@@ -37,6 +38,15 @@ class Workspace:
         from modelyard.adapters.mlflow import Tracking  # seconds of import, only where needed
 
         return Tracking(self.project)
+
+    def prediction_log(self, model: str) -> PredictionLog:
+        """Return the inference log of one model."""
+        from modelyard.adapters.data.inference_log import PredictionLog
+
+        archive = self.project.platform.inference_log.archive
+        return PredictionLog(
+            self.project.log_folder(model), f"{archive.rstrip('/')}/{model}" if archive else None
+        )
 
     def target(self, name: str) -> Target:
         """Return the target that a config's `service.target` names."""

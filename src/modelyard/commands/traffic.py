@@ -77,11 +77,11 @@ def labels(
     """Load true outcomes of rows that were predicted; loading a file again changes nothing."""
     import pandas as pd
 
-    from modelyard.adapters.data.inference_log import logged_ids
     from modelyard.adapters.data.labels import store_labels
     from modelyard.adapters.data.sources import read_columns
     from modelyard.adapters.data.times import parse_times
     from modelyard.adapters.learning.outcomes import class_name
+    from modelyard.adapters.workspace import Workspace
 
     project = Project.find()
     config = project.model(model)
@@ -105,7 +105,8 @@ def labels(
     if not config.task.is_classification and not pd.api.types.is_numeric_dtype(outcomes):
         raise DataError(f"{file}: column {target!r} holds texts, and {model} predicts numbers.")
     count = store_labels(project.label_folder(config.name), there[key], outcomes, known)
-    matched = there[key].map(class_name).isin(logged_ids(project.log_folder(config.name))).sum()
+    ids = there[key].map(class_name)
+    matched = ids.isin(Workspace(project).prediction_log(config.name).known(ids)).sum()
     console.print(
         f"{count:,} labels of {model} loaded, {len(rows) - count:,} rows have none yet; "
         f"{matched:,} belong to predictions that were made."

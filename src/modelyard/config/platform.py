@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from pydantic import Field
 
 from modelyard.config.file import load_file
 from modelyard.config.schema import AlertUrls, Section
-from modelyard.config.values import Cron, EnvStr, RegistryName, Size
+from modelyard.config.values import Cron, EnvStr, PositiveDuration, RegistryName, Size
 
 
 class TrackingConfig(Section):
@@ -76,6 +77,17 @@ class SnapshotsConfig(Section):
     """Rows whose Parquet file would be larger are not copied: a release then refers to them."""
 
 
+class InferenceLogConfig(Section):
+    """What is kept of the predictions that were made, and where."""
+
+    archive: EnvStr | None = None
+    """Folder or fsspec URL (s3://bucket/log) of closed segments; null: beside the open ones."""
+    keep: PositiveDuration | None = timedelta(days=365)
+    """Older predictions are removed; null: never."""
+    max_size: Size = 20 * 1024**3
+    """Of a model's closed segments: the oldest are removed when they take more."""
+
+
 class PlatformConfig(Section):
     """Where the parts of the platform are."""
 
@@ -89,6 +101,7 @@ class PlatformConfig(Section):
     docker: DockerConfig = DockerConfig()
     reconciliation: ReconciliationConfig = ReconciliationConfig()
     snapshots: SnapshotsConfig = SnapshotsConfig()
+    inference_log: InferenceLogConfig = InferenceLogConfig()
     alerts: AlertUrls = ()
     """Apprise URLs for every model; a model's own are added to them."""
 

@@ -1,8 +1,9 @@
 """Where does every prediction go, so that a kill -9 loses none that was answered?
 
 One JSON line a request, written with a single `write` to a file opened for appending: what the
-kernel took, the death of the process does not lose. A replica holds a lock on the segment that it
-writes, so that a reader of any process or container knows which segments are closed.
+kernel took, the death of the process does not lose. The first line of a segment tells what all of
+its requests share. A replica holds a lock on the segment that it writes, so that a reader of any
+process or container knows which segments are closed.
 """
 
 from __future__ import annotations
@@ -10,15 +11,20 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
 
-from modelyard.domain.values import Value
+from modelyard.domain.values import Contract, Value
 
 SEGMENT_SUFFIX = ".jsonl"
 DEFAULT_SEGMENT_BYTES = 32 * 2**20
+DEFAULT_SEGMENT_AGE = timedelta(hours=1)
+"""A segment that is older takes no more requests: what is closed can be rotated."""
+
+HEADER_KEY = "kinds"
+"""Only a segment's first line has it: the kind of each column by its name."""
 
 
 class InferenceRecord(Value):
@@ -53,13 +59,16 @@ class InferenceLog:
         release: str,
         *,
         segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+        segment_age: timedelta = DEFAULT_SEGMENT_AGE,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         """Open the first segment; raises OSError when the folder cannot be written to."""
         self._folder = folder
         self._release = release
         self._segment_bytes = segment_bytes
+        self._segment_age = segment_age
         self._clock = clock
+        self._header = b""
         self._fd: int | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self._open()
@@ -69,6 +78,17 @@ class InferenceLog:
         """The file that is written to now."""
         return self._path
 
+    def describe(self, contract: Contract, replica: str) -> None:
+        """Let each segment begin with what all of its requests share; none has to repeat it."""
+        shared = {
+            HEADER_KEY: {column.name: column.kind for column in contract.columns},
+            "classes": contract.classes,
+            "positive": contract.positive,
+            "release": self._release,
+            "replica": replica,
+        }
+        self._header = orjson.dumps(shared) + b"\n"
+
     def append(self, record: InferenceRecord) -> None:
         """Write one request; returns once the kernel has it.
 
@@ -76,14 +96,16 @@ class InferenceLog:
         back, so that a torn line is always a segment's last.
         """
         # model_construct'ed records hold plain values: no need of pydantic, which is slower
-        self.append_line(orjson.dumps(record.__dict__ | {"at": record.at.isoformat()}))
+        self.append_line(orjson.dumps(record.__dict__))
 
     def append_line(self, line: bytes) -> None:
         """Write one request that is encoded already, as `append` does."""
         data = line + b"\n"
-        if self._size and self._size + len(data) > self._segment_bytes:
+        if self._size and self._is_full(len(data)):
             self.close()
         fd = self._open() if self._fd is None else self._fd
+        if not self._size:
+            data = self._header + data
         written = 0
         try:
             while written < len(data):
@@ -92,6 +114,10 @@ class InferenceLog:
             self._take_back(fd)
             raise
         self._size += written
+
+    def _is_full(self, more_bytes: int) -> bool:
+        too_large = self._size + more_bytes > self._segment_bytes
+        return too_large or self._clock() - self._opened_at > self._segment_age
 
     def _take_back(self, fd: int) -> None:
         try:
@@ -114,7 +140,7 @@ class InferenceLog:
             if os.fstat(fd).st_nlink:
                 break
             os.close(fd)  # a compaction took the empty file away before it was locked
-        self._path, self._fd, self._size = path, fd, 0
+        self._path, self._fd, self._size, self._opened_at = path, fd, 0, start
         return fd
 
 

@@ -64,15 +64,8 @@ class Scorer:
         self._metrics = metrics
         self._clock = clock
         self._limits = limits
-        self._line_end = b"," + orjson.dumps(
-            {
-                "release": bundle.manifest.version,
-                "replica": replica,
-                "columns": bundle.contract.names(),
-                "classes": bundle.contract.classes,
-                "positive": bundle.contract.positive,
-            }
-        ).removeprefix(b"{")
+        if log is not None:
+            log.describe(contract, replica)
         not_null = bundle.manifest.not_null
         names = (*contract.names(ColumnKind.NUMERIC), *contract.names(ColumnKind.CATEGORICAL))
         order = [names.index(name) for name in contract.names()]
@@ -137,8 +130,8 @@ class Scorer:
         said: Prediction,
     ) -> None:
         """Log a request before it is answered."""
-        # an InferenceRecord, as one line: what is the same in all of them is encoded once
-        own = orjson.dumps(
+        # an InferenceRecord, without what the segment says of all of them
+        line = orjson.dumps(
             {
                 "request_id": request_id,
                 "at": at.isoformat(),
@@ -150,7 +143,7 @@ class Scorer:
             }
         )
         try:
-            log.append_line(own[:-1] + self._line_end)
+            log.append_line(line)
         except OSError:
             # an answer is worth more than its line: the count is what to alert on
             self._metrics.not_logged()

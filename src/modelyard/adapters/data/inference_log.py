@@ -1,261 +1,362 @@
-"""Which predictions were made, with their features, ids, times and releases?
+"""Which predictions were made, with their features, ids, times, releases and labels?
 
-Replicas append JSON lines to segments (see `serving/inference_log.py`); `compact` turns closed
-segments into Parquet, one file each. Where both exist for a segment, the Parquet file counts.
-A line that is no request (somebody edited the file, a disk failed) is left out, and its segment is
-set aside as it is, with `.damaged` at the end of its name.
+Replicas append lines to segments in a folder (see `serving/inference_log.py`). `rotate` turns the
+closed ones into Parquet in an archive, a file each, and bounds what is kept. Where both exist for
+a segment, the Parquet file counts. DuckDB reads them: only the files, columns and row groups that
+are asked for, with a bound on memory.
 """
 
 from __future__ import annotations
 
 import fcntl
 import logging
-import os
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO
 
+import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from modelyard.adapters.data.damage import damage_told
+from modelyard.adapters.data.labels import ID as LABEL_ID
+from modelyard.adapters.data.labels import KNOWN_AT, LABEL
+from modelyard.adapters.data.log_archive import ArchivedSegment, LogArchive
+from modelyard.adapters.data.log_segments import (
+    AT,
+    FIXED,
+    ID,
+    INSTANT,
+    LAST,
+    PREDICTION,
+    PROBABILITY,
+    RELEASE,
+    REQUEST_ID,
+    ROW,
+    TIME,
+    read_segment,
+)
+from modelyard.adapters.data.snapshots import read_stored
 from modelyard.domain.values import as_utc
-from modelyard.serving.inference_log import SEGMENT_SUFFIX, InferenceRecord
+from modelyard.errors import DataError
+from modelyard.serving.inference_log import SEGMENT_SUFFIX
 
-ID = "__id"
-TIME = "__time"
-AT = "__at"
-RELEASE = "__release"
-REQUEST_ID = "__request_id"
-ROW = "__row"
-PREDICTION = "__prediction"
-PROBABILITY = "__probability"
-"""Of the positive class; of the predicted class where there are more than two."""
+__all__ = [
+    "AT",
+    "ID",
+    "LABEL_TIME",
+    "PREDICTION",
+    "PROBABILITY",
+    "RELEASE",
+    "REQUEST_ID",
+    "ROW",
+    "TIME",
+    "Labels",
+    "PredictionLog",
+]
 
-_Columns = dict[str, Sequence[Any]]
-"""The n rows of a request, as n values of each column."""
+LABEL_TIME = "label_time"
+"""When the label became known."""
 
+DAMAGED_SUFFIX = ".damaged"
+MEMORY = "512MB"
+"""What reading may take; what does not fit is put aside on disk."""
+
+_BATCH_ROWS = 50_000
+_TRIES = 3
 _MEND = "Restore it from a backup, or move it away: monitoring then goes on without its rows."
-
 _log = logging.getLogger(__name__)
 
-_INSTANT = pa.timestamp("us", tz="UTC")
-_FIXED = pa.schema(
-    [
-        (ID, pa.string()),
-        (TIME, _INSTANT),
-        (AT, _INSTANT),
-        (RELEASE, pa.string()),
-        (REQUEST_ID, pa.string()),
-        (ROW, pa.int64()),
-    ]
-)
-_LAST = (PREDICTION, PROBABILITY)
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of a model that were known by a moment."""
+
+    folder: Path
+    known_by: datetime
+
+    def files(self) -> list[str]:
+        return [str(file) for file in sorted(self.folder.glob("*.parquet"))]
 
 
-def read_predictions(folder: Path, start: datetime, end: datetime) -> pd.DataFrame:
-    """Return the logged rows with event time in [start, end), in the order of event time.
-
-    One row a prediction: `__id`, `__time`, `__at` (when it was made), `__release`,
-    `__request_id`, `__row` (its number in the request), the features, `__prediction` (a number,
-    or a class label), `__probability`, and for more than two classes `__probability_<class>`.
-    Times are in UTC; a naive bound is taken as UTC. A request that was retried, and so logged by
-    two replicas, counts once. A torn last line, which a crash can leave, was never answered and is
-    left out.
-    """
-    bounds = as_utc(start), as_utc(end)
-    stems = sorted({path.stem for path in folder.glob("*") if _is_segment(path)})
-    tables = [_between(_read_segment(folder, stem), *bounds) for stem in stems]
-    rows = _concatenate([table for table in tables if table.num_rows]).to_pandas()
-    rows = rows.sort_values([AT, REQUEST_ID, ROW], kind="stable")
-    rows = rows.drop_duplicates([REQUEST_ID, ROW, ID])
-    rows = rows.sort_values(TIME, kind="stable", ignore_index=True)
-    middle = [name for name in rows.columns if name not in {*_FIXED.names, *_LAST}]
-    return rows[[*_FIXED.names, *middle, *_LAST]]
+class _GoneError(DataError):
+    """A file was removed, as too old, between it was found and it was read."""
 
 
-def event_span(folder: Path) -> tuple[datetime, datetime] | None:
-    """Return the earliest and latest event time in the log, UTC; None where it is empty."""
-    stems = sorted({path.stem for path in folder.glob("*") if _is_segment(path)})
-    times = [_read_segment(folder, stem, [TIME])[TIME] for stem in stems]
-    bounds = [pc.min_max(column).as_py() for column in times if len(column)]  # pyright: ignore[reportAttributeAccessIssue]
-    if not bounds:
-        return None
-    return min(b["min"] for b in bounds), max(b["max"] for b in bounds)
+@dataclass
+class _Sources:
+    """What the log consists of at one moment."""
+
+    archived: list[ArchivedSegment]
+    open: list[pa.Table]
 
 
-def logged_ids(folder: Path) -> set[str]:
-    """Return the id of every row that was ever predicted."""
-    stems = {path.stem for path in folder.glob("*") if _is_segment(path)}
-    return {i for stem in stems for i in _read_segment(folder, stem, [ID])[ID].to_pylist()}
+class PredictionLog:
+    """The inference log of one model: open segments in a folder, closed ones in an archive."""
 
+    def __init__(self, folder: Path, archive: str | None = None, *, memory: str = MEMORY) -> None:
+        """Name the folder that replicas append to, and a folder or URL; None is the same folder."""
+        self._folder = folder
+        self._archive = LogArchive(archive or str(folder))
+        self._memory = memory
 
-def compact(folder: Path) -> list[Path]:
-    """Turn the segments that no live replica writes into Parquet and return the new files.
+    def read(
+        self,
+        start: datetime,
+        end: datetime,
+        *,
+        columns: Sequence[str] | None = None,
+        labels: Labels | None = None,
+    ) -> pd.DataFrame:
+        """Return the logged rows with event time in [start, end), in the order of event time.
 
-    Safe at any time and from several processes: a segment is locked by who writes or compacts it,
-    the Parquet file appears whole, and until the segment is removed readers prefer the former.
-    """
-    made = []
-    for segment in sorted(folder.glob(f"*{SEGMENT_SUFFIX}")):
-        target = segment.with_suffix(".parquet")
+        One row a prediction: `__id`, `__time`, `__at` (when it was made), `__release`,
+        `__request_id`, `__row` (its number in the request), the features, `__prediction` (a number,
+        or a class label), `__probability`, and for more than two classes `__probability_<class>`;
+        or `columns` of these alone. With `labels` also `label` and `label_time`, missing where none
+        is known: the one of the row's id that became known last. Times are in UTC; a naive bound is
+        taken as UTC. A request that was retried, and so logged by two replicas, counts once.
+
+        Raises DataError naming a file that is damaged.
+        """
+        for _ in range(_TRIES):
+            with (
+                suppress(_GoneError),
+                self._reading(start, end, columns, labels) as reader,
+            ):
+                return reader.read_all().to_pandas()
+        raise DataError(f"The inference log {self._folder} loses files faster than it can be read.")
+
+    def batches(
+        self,
+        start: datetime,
+        end: datetime,
+        *,
+        columns: Sequence[str] | None = None,
+        labels: Labels | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of `read` as Arrow batches, for more rows than memory has room for."""
+        with self._reading(start, end, columns, labels) as reader:
+            yield from reader
+
+    def span(self) -> tuple[datetime, datetime] | None:
+        """Return the earliest and latest event time, UTC; None where the log is empty."""
+        sources = self._sources()
+        times = [moment for s in sources.archived for moment in (s.first, s.last)]
+        for table in sources.open:
+            bounds = pc.min_max(table[TIME]).as_py()  # pyright: ignore[reportAttributeAccessIssue]
+            times += [bounds["min"], bounds["max"]]
+        return (min(times), max(times)) if times else None
+
+    def known(self, ids: Iterable[str]) -> set[str]:
+        """Return those of some row ids that a prediction was ever made for."""
+        asked = pa.table({ID: pa.array(list(dict.fromkeys(ids)), pa.string())})
+        with self._connected(self._sources()) as connection:
+            connection.register("asked", asked)
+            found = connection.sql(f"SELECT {ID} FROM asked SEMI JOIN logged USING ({ID})")
+            return set(found.to_arrow_table()[ID].to_pylist())
+
+    def rotate(
+        self, *, now: datetime, keep: timedelta | None = None, max_bytes: int | None = None
+    ) -> list[str]:
+        """Turn the segments that no live replica writes into Parquet, and bound what is kept.
+
+        Segments opened longer ago than `keep` are removed, and the oldest of the rest where they
+        take more than `max_bytes`. Returns the names of the new files. Safe at any time and from
+        several processes: a segment is locked by who writes or rotates it, the Parquet file appears
+        whole, and until the segment is removed readers prefer the former.
+        """
+        there = {segment.stem for segment in self._archive.segments()}
+        made = []
+        for segment in sorted(self._folder.glob(f"*{SEGMENT_SUFFIX}")):
+            try:
+                with segment.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if segment.exists():  # else another rotation was first
+                        made += self._rotate(segment, file, there)
+            except (FileNotFoundError, BlockingIOError):
+                continue
+        self._prune(now, keep, max_bytes)
+        return made
+
+    def _rotate(self, segment: Path, lines: IO[bytes], there: set[str]) -> list[str]:
+        """Archive a segment whose lock is held."""
+        for draft in self._folder.glob(f".{segment.stem}.from-*.part"):
+            draft.unlink(missing_ok=True)  # of a rotation that was killed
+        read = read_segment(lines)
+        made = []
+        if segment.stem not in there and read.table.num_rows:
+            with damage_told(segment, _MEND):
+                made = [self._archive.put(segment.stem, read.table, self._folder)]
+        if read.damaged:
+            aside = segment.with_name(f"{segment.name}{DAMAGED_SUFFIX}")
+            segment.rename(aside)
+            _log.warning(
+                "%s: %d lines are no logged requests and were left out, first line %d.",
+                *(aside, len(read.damaged), read.damaged[0]),
+            )
+        else:
+            segment.unlink()
+        return made
+
+    def _prune(self, now: datetime, keep: timedelta | None, max_bytes: int | None) -> None:
+        segments = self._archive.segments()
+        size = sum(segment.size_bytes for segment in segments)
+        for segment in sorted(segments, key=lambda s: s.begun):
+            old = keep is not None and segment.begun < now - keep
+            if not old and (max_bytes is None or size <= max_bytes):
+                break
+            self._archive.remove(segment)
+            size -= segment.size_bytes
+            _log.info("%s: removed, it is %s", segment.path, "too old" if old else "over the size")
+
+    @contextmanager
+    def _reading(
+        self,
+        start: datetime,
+        end: datetime,
+        columns: Sequence[str] | None,
+        labels: Labels | None,
+    ) -> Iterator[pa.RecordBatchReader]:
+        bounds = as_utc(start), as_utc(end)
+        sources = self._sources(*bounds)
+        with self._connected(sources) as connection, _damaged_labels_told(labels):
+            query = _query(connection.view("logged").columns, columns, labels)
+            given = [*bounds, as_utc(labels.known_by)] if labels and labels.files() else bounds
+            yield _in_utc(connection.sql(query, params=list(given)).to_arrow_reader(_BATCH_ROWS))
+
+    @contextmanager
+    def _damage_told(self, sources: _Sources) -> Iterator[None]:
+        """Name the file that the database could not read."""
         try:
-            with segment.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not segment.exists():
-                    continue  # another compaction was first
-                requests, damaged = _read_requests(file)
-                if not target.exists() and requests:
-                    with damage_told(segment, _MEND):
-                        _write_parquet(_to_table(requests), target)
-                    made.append(target)
-                if damaged:
-                    _set_aside(segment, damaged)
-                else:
-                    segment.unlink()
-        except (FileNotFoundError, BlockingIOError):
-            continue
-    return made
+            yield
+        except duckdb.Error as err:
+            for segment in sources.archived:
+                if not self._archive.storage.exists(segment.path):
+                    raise _GoneError(
+                        f"{segment.path} was removed while it was read. Try again."
+                    ) from err
+                with damage_told(Path(segment.path), _MEND):
+                    self._archive.open(segment).read()
+            raise
 
+    def _sources(self, start: datetime | None = None, end: datetime | None = None) -> _Sources:
+        """Return the archived segments that can hold a span of time, and the rows of the others.
 
-def _set_aside(segment: Path, damaged: list[int]) -> None:
-    aside = segment.with_name(f"{segment.name}.damaged")
-    segment.rename(aside)
-    _log.warning(
-        "%s: %d lines are no logged requests and were left out, first line %d.",
-        *(aside, len(damaged), damaged[0]),
-    )
-
-
-def _read_segment(folder: Path, stem: str, columns: list[str] | None = None) -> pa.Table:
-    """Return a segment's rows, also when it is compacted just now; all columns, or these."""
-    parquet, segment = folder / f"{stem}.parquet", folder / f"{stem}{SEGMENT_SUFFIX}"
-    try:
-        if not parquet.exists():
-            with segment.open("rb") as file, damage_told(segment, _MEND):
-                table = _to_table(_read_requests(file)[0])
-                return table.select(columns) if columns else table
-    except FileNotFoundError:
-        if not parquet.exists():
-            return _FIXED.empty_table()  # it was empty, and is gone
-    with damage_told(parquet, _MEND):
-        return pq.ParquetFile(parquet).read(columns=columns)
-
-
-def _is_segment(path: Path) -> bool:
-    return path.suffix in (SEGMENT_SUFFIX, ".parquet") and not path.name.startswith(".")
-
-
-def _read_requests(lines: Iterable[bytes]) -> tuple[list[_Columns], list[int]]:
-    """Return a segment's requests up to a torn last line, and the numbers of damaged lines."""
-    requests: list[_Columns] = []
-    damaged: list[int] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.endswith(b"\n"):
-            break
-        try:
-            requests.append(_columns(InferenceRecord.model_validate_json(line)))
-        except (ValueError, IndexError):  # it is no record, or its lists do not fit together
-            damaged.append(number)
-    return requests, damaged
-
-
-def _to_table(requests: list[_Columns]) -> pa.Table:
-    """Return requests as one row a prediction."""
-    names = dict.fromkeys(
-        (*_FIXED.names, *_LAST, *(name for columns in requests for name in columns))
-    )
-    merged: dict[str, list[Any]] = {name: [] for name in names}
-    for columns in requests:
-        absent = [None] * len(columns[ID])
-        for name, values in merged.items():
-            values.extend(columns.get(name, absent))
-    return pa.table(
-        {
-            name: pa.array(values, _FIXED.field(name).type if name in _FIXED.names else None)
-            for name, values in merged.items()
-        }
-    )
-
-
-def _columns(record: InferenceRecord) -> _Columns:
-    """Return a request of n rows as columns of n values each; ValueError where it is not one."""
-    n = len(record.ids)
-    columns: _Columns = {
-        ID: record.ids,
-        TIME: [datetime.fromisoformat(text) for text in record.times],
-        AT: [record.at] * n,
-        RELEASE: [record.release] * n,
-        REQUEST_ID: [record.request_id] * n,
-        ROW: range(n),
-        PREDICTION: record.predictions,
-        **dict(zip(record.columns, zip(*record.rows, strict=True), strict=True)),
-        **_probabilities(record),
-    }
-    if any(len(values) != n for values in columns.values()):
-        raise ValueError("the lists of a request differ in length")
-    return columns
-
-
-def _probabilities(record: InferenceRecord) -> dict[str, list[float]]:
-    by_row = record.probabilities
-    if by_row is None:
-        return {}
-    classes = record.classes
-    if not _class_columns(record):
-        about = classes.index(record.positive or classes[-1])
-        return {PROBABILITY: [row[about] for row in by_row]}
-    predicted = [classes.index(str(label)) for label in record.predictions]
-    return {
-        PROBABILITY: [row[index] for row, index in zip(by_row, predicted, strict=True)],
-        **{
-            name: [row[index] for row in by_row]
-            for index, name in enumerate(_class_columns(record))
-        },
-    }
-
-
-def _class_columns(record: InferenceRecord) -> list[str]:
-    """Name the probability columns of a request with more than two classes."""
-    if record.probabilities is None or len(record.classes) <= 2:
-        return []
-    return [f"{PROBABILITY}_{label}" for label in record.classes]
-
-
-def _between(table: pa.Table, start: datetime, end: datetime) -> pa.Table:
-    times = table[TIME]
-    return table.filter(
-        pc.and_(  # pyright: ignore[reportAttributeAccessIssue]  # pyarrow makes it at run time
-            pc.greater_equal(times, pa.scalar(start, _INSTANT)),  # pyright: ignore[reportAttributeAccessIssue]
-            pc.less(times, pa.scalar(end, _INSTANT)),  # pyright: ignore[reportAttributeAccessIssue]
+        The open ones are looked up first: what is archived in between is then found twice, and
+        the Parquet file counts; the other way round it would not be found at all.
+        """
+        with ExitStack() as opened:
+            lines: dict[str, tuple[Path, IO[bytes]]] = {}
+            for path in sorted(self._folder.glob(f"*{SEGMENT_SUFFIX}")):
+                try:
+                    lines[path.stem] = path, opened.enter_context(path.open("rb"))
+                except FileNotFoundError:
+                    continue
+            archived = self._archive.segments()
+            for segment in archived:
+                lines.pop(segment.stem, None)
+            tables = []
+            for path, file in lines.values():
+                with damage_told(path, _MEND):
+                    tables.append(read_segment(file).table)
+        return _Sources(
+            [
+                s
+                for s in archived
+                if (start is None or s.last >= start) and (end is None or s.first < end)
+            ],
+            [table for table in tables if table.num_rows],
         )
+
+    @contextmanager
+    def _connected(self, sources: _Sources) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open a database with a view `logged` of all these rows."""
+        with (
+            self._damage_told(sources),
+            tempfile.TemporaryDirectory() as scratch,
+            duckdb.connect(
+                config={
+                    "memory_limit": self._memory,
+                    "temp_directory": scratch,
+                    "autoinstall_known_extensions": False,
+                    "preserve_insertion_order": False,
+                }
+            ) as connection,
+        ):
+            connection.register_filesystem(self._archive.storage)
+            connection.register("nothing", pa.schema([*FIXED, *LAST]).empty_table())
+            parts = ["SELECT * FROM nothing"]
+            for number, table in enumerate(sources.open):
+                connection.register(f"open_{number}", table)
+                parts.append(f"SELECT * FROM open_{number}")
+            if sources.archived:
+                files = ", ".join(_quoted(segment.path) for segment in sources.archived)
+                parts.append(f"SELECT * FROM read_parquet([{files}], union_by_name=true)")
+            connection.execute(f"CREATE VIEW logged AS {' UNION ALL BY NAME '.join(parts)}")
+            yield connection
+
+
+@contextmanager
+def _damaged_labels_told(labels: Labels | None) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error:
+        for file in labels.files() if labels else ():
+            read_stored(Path(file))
+        raise
+
+
+def _query(there: Sequence[str], columns: Sequence[str] | None, labels: Labels | None) -> str:
+    """Return SQL for the rows of a span: parameters are its bounds, and when labels were known.
+
+    A row that was logged twice, by two replicas, counts as it was first answered.
+    """
+    middle = [name for name in there if name not in {*FIXED.names, *LAST.names}]
+    wanted = [*FIXED.names, *middle, *LAST.names] if columns is None else list(columns)
+    listed = [f"{'' if name in there else 'NULL AS '}{_name(name)}" for name in wanted]
+    steps = [
+        f"""spanned AS (
+            SELECT * FROM logged WHERE {TIME} >= $1 AND {TIME} < $2
+            QUALIFY row_number() OVER (PARTITION BY {REQUEST_ID}, {ROW}, {ID} ORDER BY {AT}) = 1
+        )"""
+    ]
+    joined = ""
+    if labels and not labels.files():
+        listed += [f"NULL AS {LABEL}", f"CAST(NULL AS TIMESTAMPTZ) AS {LABEL_TIME}"]
+    elif labels:
+        files = ", ".join(map(_quoted, labels.files()))
+        steps.append(f"""outcomes AS (
+            SELECT {LABEL_ID} AS {ID}, {LABEL}, CAST({KNOWN_AT} AS TIMESTAMPTZ) AS {LABEL_TIME}
+            FROM read_parquet([{files}], union_by_name=true, filename=true)
+            WHERE {LABEL_TIME} <= $3 AND {LABEL_ID} IN (SELECT {ID} FROM spanned)
+            QUALIFY row_number() OVER (
+                PARTITION BY {LABEL_ID} ORDER BY {LABEL_TIME} DESC, filename DESC) = 1
+        )""")
+        listed += [LABEL, LABEL_TIME]
+        joined = f"LEFT JOIN outcomes USING ({ID})"
+    return f"""WITH {", ".join(steps)} SELECT {", ".join(listed)} FROM spanned {joined}
+        ORDER BY {TIME}, {AT}, {REQUEST_ID}, {ROW}"""
+
+
+def _in_utc(reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
+    """Tell the same instants in UTC: the database tells them in the zone of this machine."""
+    schema = pa.schema(
+        [f.with_type(INSTANT) if pa.types.is_timestamp(f.type) else f for f in reader.schema]
     )
+    return pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in reader))
 
 
-def _concatenate(tables: list[pa.Table]) -> pa.Table:
-    """Return all rows; a column that releases typed differently becomes text."""
-    kinds: dict[str, set[pa.DataType]] = {}
-    for table in tables:
-        for column in table.schema:
-            if column.type != pa.null():
-                kinds.setdefault(column.name, set()).add(column.type)
-    for name in (name for name, types in kinds.items() if len(types) > 1):
-        tables = [
-            t.set_column(t.schema.get_field_index(name), name, t[name].cast(pa.string()))
-            if name in t.column_names
-            else t
-            for t in tables
-        ]
-    empty = pa.schema([*_FIXED, (PREDICTION, pa.null()), (PROBABILITY, pa.float64())]).empty_table()
-    return pa.concat_tables([empty, *tables], promote_options="default")
+def _name(column: str) -> str:
+    """Return a column's name as SQL has it."""
+    return '"' + column.replace('"', '""') + '"'
 
 
-def _write_parquet(table: pa.Table, target: Path) -> None:
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    pq.write_table(table, draft, compression="zstd")
-    with draft.open("rb") as file:
-        os.fsync(file.fileno())
-    draft.replace(target)
+def _quoted(text: str) -> str:
+    """Return a text as SQL has it."""
+    return "'" + text.replace("'", "''") + "'"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from modelyard.adapters.data.snapshots import fingerprint_rows, read_stored
+from modelyard.adapters.data.snapshots import fingerprint_rows
 from modelyard.adapters.learning.outcomes import class_name
 from modelyard.errors import DataError
 
@@ -52,20 +52,6 @@ def store_labels(folder: Path, ids: pd.Series, labels: pd.Series, known_at: pd.S
         rows.to_parquet(half, index=False)
         half.replace(path)
     return len(rows)
-
-
-def read_labels(folder: Path, known_by: datetime) -> pd.DataFrame:
-    """Return the labels known by a moment, one a row id: columns id, label, known_at.
-
-    Raises DataError for a damaged file.
-    """
-    files = [read_stored(path) for path in sorted(folder.glob("*.parquet"))]
-    if not files:
-        return pd.DataFrame({ID: [], LABEL: [], KNOWN_AT: []})
-    labels = pd.concat(files, ignore_index=True)
-    labels[KNOWN_AT] = pd.to_datetime(labels[KNOWN_AT], utc=True)
-    labels = labels[labels[KNOWN_AT] <= pd.Timestamp(known_by)]
-    return labels.sort_values(KNOWN_AT, kind="stable").drop_duplicates(ID, keep="last")
 
 
 def labels_since(folder: Path, moment: datetime) -> bool:
