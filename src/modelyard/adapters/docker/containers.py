@@ -256,8 +256,11 @@ class ModelContainers:
         self, fleet: Fleet, network: Network, address: str, log_folder: Path, memory: str
     ) -> Replica:
         host_number = int(ipaddress.ip_address(address)) - int(_subnet(network).network_address)
+        image = self._engine.images.get(fleet.image or "")
         container = self._engine.containers.create(
-            fleet.image or "",
+            image,
+            # The image itself listens to nobody without a key. Here only the gateway reaches it.
+            command=[*image.attrs["Config"]["Cmd"], "--behind-gateway"],
             name=f"{self.name}-{fleet.version}-{host_number}",
             hostname=f"replica-{host_number}",
             labels={
