@@ -126,7 +126,7 @@ def release_page(
             "### Service",
             _replicas(service),
             f"Bundle `{build.digest[:16]}`"
-            + (f", image `{build.image[:19]}`" if build.image else ""),
+            + (f", image `{build.image.rpartition('@')[2][:19]}`" if build.image else ""),
             "```\n"
             f"curl -s {service.url}/invocations -H 'content-type: application/json' \\\n"
             f"  -d '{json.dumps({'dataframe_records': [example]})}'\n"
