@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # OpenMP threads fight over small batches; read when numpy is first imported, hence before it
     os.environ["OMP_NUM_THREADS"] = "1"
+    warnings.simplefilter("ignore")  # of libraries, for each request with a level never seen
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
