@@ -12,8 +12,12 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
+import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.models import MetricThreshold
+from mlflow.models.evaluation import EvaluationResult
+from mlflow.models.evaluation.validation import ModelValidationFailedException
 from rich.progress import track
 from scipy import signal, stats
 
@@ -110,11 +114,6 @@ def at_least_as_good(draw: Draw, contract: Contract, metric: Metric) -> bool:
 
 def past_threshold(draw: Draw, contract: Contract, metric: Metric) -> bool:
     """Return what MLflow says with a threshold of 1 % relative improvement."""
-    import mlflow
-    from mlflow.models import MetricThreshold
-    from mlflow.models.evaluation import EvaluationResult
-    from mlflow.models.evaluation.validation import ModelValidationFailedException
-
     threshold = MetricThreshold(min_relative_change=0.01, greater_is_better=metric.higher_is_better)
     challenger, champion = (
         EvaluationResult({metric.name: metric(draw.truth, said)}, {})
@@ -155,6 +154,7 @@ def gain_of_two_half_widths(kind: str, rows: int, memory: float) -> float:
 
 def measure_simulation(quick: bool) -> list[Claim]:
     """Count promotions of equal and of better challengers."""
+    # After the import, which sets the levels of all of MLflow's loggers.
     logging.getLogger("mlflow.models.evaluation.validation").setLevel(logging.ERROR)
     deliveries = 60 if quick else 500
     sizes = (200, 1_000) if quick else (200, 1_000, 5_000)
