@@ -62,6 +62,7 @@ ARG BASE
 FROM ${BASE}
 ADD interpreter.tar /
 ADD packages.tar /
+ADD application.tar /
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin MLFLOW_DISABLE_ENV_CREATION=true
 RUN printf '#!/bin/sh\\nexec python -m uvicorn "$@"\\n' > /usr/local/bin/uvicorn \
 && chmod +x /usr/local/bin/uvicorn
@@ -121,14 +122,18 @@ def _row(name: str, measured: Measured) -> tuple[object, ...]:
 
 @contextmanager
 def _own_images(engine: DockerClient) -> Iterator[str]:
-    """Yield a name for images of this run, which are removed after it."""
+    """Yield a name for images of this run; what has that name is taken away after it.
+
+    By name and never by id or by force: the base image has such a name too, beside its own.
+    """
     name = f"bench-{uuid.uuid4().hex[:8]}"
     try:
         yield name
     finally:
         for image in engine.images.list():
-            if any(name in tag for tag in image.tags):
-                engine.images.remove(image.id, force=True)
+            for tag in image.tags:
+                if tag.startswith(f"modelyard/{name}"):
+                    engine.images.remove(tag)
 
 
 def _models(number: int) -> tuple[pd.DataFrame, list[Pipeline]]:
@@ -214,7 +219,7 @@ def _measure_mlflow(
         base,
         python,
         packages=packages,
-        application={},
+        application={"README": b"MLflow\n"},
         lock=b"",
         whole_base=True,
         folder=layers,
@@ -225,7 +230,7 @@ def _measure_mlflow(
             engine,
             {
                 "Dockerfile": _MLFLOW.encode(),
-                **{f"{part}.tar": layers / f"{part}.tar" for part in PARTS[:2]},
+                **{f"{part}.tar": layers / f"{part}.tar" for part in PARTS},
                 "model": folder / f"mlflow-{number}",
             },
             tags=[f"modelyard/{name}-mlflow:{number}"],

@@ -22,8 +22,12 @@ from docker.models.images import Image
 from modelyard.adapters.docker.builds import build
 from modelyard.adapters.docker.engine import HARDENED, connect_engine
 from modelyard.adapters.docker.registry import fetch_image, push_image
+from modelyard.domain.values import Runtime
 from modelyard.errors import RolloutError
+from modelyard.project import Project
 from tests.docker_releases import Releases
+from tests.projects import MODEL, load_mlflow, make_project, working_in
+from tests.projects import build as deliver
 from tests.services import wait_for
 
 pytestmark = pytest.mark.xdist_group("docker")
@@ -175,3 +179,31 @@ def test_an_image_that_is_nowhere_is_named(docker_engine: DockerClient) -> None:
         fetch_image(docker_engine, "modelyard/never:built")
     with pytest.raises(RolloutError, match=r"The registry 127\.0\.0\.1:1"):
         fetch_image(docker_engine, f"127.0.0.1:1/modelyard/never@sha256:{'0' * 64}")
+
+
+def test_a_delivery_records_the_image_its_layers_and_its_bill_of_materials(
+    docker_engine: DockerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_mlflow()
+    project = make_project(tmp_path / "project")
+    config = project.root / "configs" / "models" / f"{MODEL}.yaml"
+    config.write_text(config.read_text().replace("target: local", "target: docker"))
+    with registry(tmp_path) as address:
+        platform = project.root / "configs" / "platform.yaml"
+        platform.write_text(f"home: .modelyard\ndocker: {{registry: {address}}}\n")
+        with working_in(Project(project.root), monkeypatch) as workspace:
+            built = deliver()
+            image = docker_engine.images.get(built.build.image or "")
+            try:
+                assert str(built.build.image).startswith(f"{address}/modelyard/{MODEL}@sha256:")
+                assert built.build.image_layers == tuple(image.attrs["RootFS"]["Layers"])
+                assert built.build.runtime is Runtime.COMPILED
+                bill = (project.home / str(built.build.sbom)).read_bytes()
+                stored = workspace.tracking.client.download_artifacts(
+                    built.candidate.mlflow_run_id, f"image/{Path(str(built.build.sbom)).name}"
+                )
+                assert Path(stored).read_bytes() == bill
+                assert json.loads(bill)["metadata"]["component"]["version"] == "1.0.0"
+            finally:
+                for tag in image.tags:  # by name: nobody else's names go with them
+                    docker_engine.images.remove(tag)

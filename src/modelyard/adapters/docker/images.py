@@ -196,7 +196,7 @@ def _check_golden(
     """Predict the golden rows inside the image; an image that fails is removed."""
     code, output = run_inside(engine, image, ["python", "-c", _CHECK_GOLDEN, BUNDLE_FOLDER, digest])
     if code != 0:
-        engine.images.remove(image.id, force=True)
+        _forget_unproven(engine, digest)
         raise BundleError(
             f"The image of {model} {version} was built and refused, since it does not predict as "
             f"the model that was trained. It said:\n{output}"
