@@ -27,6 +27,16 @@ def column_digests(rows: pd.DataFrame) -> dict[str, str]:
     }
 
 
+def content_hashes(rows: pd.DataFrame) -> np.ndarray:
+    """Return a 64-bit hash of each row that no other row can change, shape (rows,).
+
+    Whole numbers, and true and false, become floats in the whole column once one of its cells is
+    empty; here they are floats always.
+    """
+    exact = rows.select_dtypes(["integer", "bool"]).columns
+    return row_hashes(rows.astype(dict.fromkeys(exact, "float64")))
+
+
 def row_hashes(rows: pd.DataFrame) -> np.ndarray:
     """Return a 64-bit hash of each row's values, shape (rows,)."""
     return pd.util.hash_pandas_object(rows, index=False).to_numpy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from modelyard.adapters.data.hashes import row_hashes
+from modelyard.adapters.data.hashes import content_hashes
 from modelyard.adapters.data.snapshots import load_learnt
 from modelyard.adapters.learning.outcomes import as_labels
 from modelyard.domain.changelog import RowChange
@@ -27,7 +27,7 @@ def compare_rows(before: ReleaseFacts, after: ReleaseFacts, project: Project) ->
         return None
     both = [name for name in new.columns if name in old.columns]
     # Rows may repeat: each is counted as often as it is there.
-    counts = [pd.Series(row_hashes(rows[both])).value_counts() for rows in (old, new)]
+    counts = [pd.Series(content_hashes(rows[both])).value_counts() for rows in (old, new)]
     shared = int(pd.concat(counts, axis=1, keys=("old", "new")).dropna().min(axis=1).sum())
     return RowChange(
         shared=shared,

@@ -250,7 +250,9 @@ def _hints(time: str | None, times: Iterable[str]) -> tuple[str, ...]:
             f"Several columns hold times ({', '.join(times)}): name the event's with --time."
         )
     elif time is None:
-        hints.append("No event time: rows count as ordered from old to new.")
+        hints.append(
+            "No event time: the holdout is drawn by a hash; evaluation.group keeps rows together."
+        )
     else:
         hints.append(
             f"{time} orders the rows and is no feature: add columns like hour or weekday to the "

@@ -9,10 +9,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from modelyard.adapters.data.hashes import row_hashes
+from modelyard.adapters.data.hashes import content_hashes
 from modelyard.adapters.data.sources import labelled, read_rows
 from modelyard.adapters.data.times import as_datetime64
 from modelyard.config import Data, ModelConfig
+from modelyard.config.file import closest
 from modelyard.domain.holdout import split_by_hash, split_newest
 from modelyard.errors import DataError
 
@@ -41,10 +42,16 @@ def select_rows(
     event time after `newest`. Raises DataError, also where no row is left to train on.
     """
     rows = read_rows(config.data, root=root, until=as_of, task=config.task)
+    check_evaluation_columns(config, rows)
     rows = labelled(rows, config.data.target)
     if newest is not None and config.data.time is not None:
         rows = rows[rows[config.data.time] <= pd.Timestamp(newest)].reset_index(drop=True)
     policy = config.evaluation.holdout
+    if len(rows) < 2:
+        raise DataError(
+            f"{config.data.source.written}: {len(rows)} row has a known outcome, which cannot be "
+            "both trained on and held out. Take more rows."
+        )
     if config.data.time is None:
         keys = row_keys(rows, config.data, config.evaluation.group)
         training, holdout = split_by_hash(keys, policy.share or 0.0)
@@ -55,13 +62,39 @@ def select_rows(
     if not training.any():
         raise DataError(
             f"{config.data.source.written}: the holdout `{policy}` takes all {len(rows):,} rows "
-            "and leaves none to train on. Make evaluation.holdout smaller, or training.window "
-            "longer."
+            f"and leaves none to train on. {_why_all(config, rows)}"
+        )
+    if not holdout.any():
+        raise DataError(
+            f"{config.data.source.written}: the holdout `{policy}` takes no row of {len(rows):,}. "
+            "Make it larger; or is evaluation.group the same nearly everywhere?"
         )
     return Selection(rows, training, holdout)
 
 
+def check_evaluation_columns(config: ModelConfig, rows: pd.DataFrame) -> None:
+    """Raise DataError where rows lack a column by which they are to be grouped or sliced."""
+    group = config.evaluation.group
+    named = [("group", group)] if group is not None else []
+    for key, column in (*named, *(("slices", name) for name in config.evaluation.slices)):
+        if column not in rows.columns:
+            raise DataError(
+                f"{config.data.source.written}: there is no column {column!r} (evaluation.{key})."
+                f"{closest(column, rows.columns)}"
+            )
+
+
+def _why_all(config: ModelConfig, rows: pd.DataFrame) -> str:
+    time = config.data.time
+    if time is not None and rows[time].nunique() == 1:
+        return f"All have the same {time}: name a column that tells old from new, or leave it out."
+    return "Make evaluation.holdout smaller, or training.window longer."
+
+
 def row_keys(rows: pd.DataFrame, data: Data, group: str | None = None) -> np.ndarray:
-    """Return a 64-bit hash of what a row is known by: its group, its id, or all that it holds."""
+    """Return a 64-bit hash of what a row is known by: its group, its id, or all that it holds.
+
+    The last is also taken where the rows have no such column, as those of an older release may.
+    """
     known_by = group or data.id
-    return row_hashes(rows if known_by is None else rows[[known_by]])
+    return content_hashes(rows[[known_by]] if known_by in rows.columns else rows)

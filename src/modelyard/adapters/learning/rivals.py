@@ -83,9 +83,6 @@ def _known(project: Project, config: ModelConfig, learnt: Learnt, rows: pd.DataF
     old = load_learnt(learnt, project)
     # A source may have got new columns, and lost old ones.
     shared = [name for name in rows.columns if name in old.columns]
-    known_by = config.evaluation.group or config.data.id
-    if known_by is not None and known_by not in shared:
-        return np.zeros(len(rows), dtype=bool)
     keys, learnt_keys = (
         row_keys(part[shared], config.data, config.evaluation.group) for part in (rows, old)
     )
