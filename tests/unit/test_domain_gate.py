@@ -113,8 +113,8 @@ def test_a_slice_that_is_surely_worse_by_more_than_the_margin_keeps_the_champion
 
     assert rule.verdict is KEEP
     assert rule.value == -2
-    assert "of 3 slices city = Braga (40 rows)" in rule.reason
-    assert "7 have too few rows" in rule.reason
+    assert "the worst of 3 is city = Braga (40 rows)" in rule.reason
+    assert "too small to be judged: 7" in rule.reason
 
 
 def test_slices_that_cannot_be_compared_decide_nothing() -> None:

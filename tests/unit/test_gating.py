@@ -74,6 +74,13 @@ def test_the_least_gain_and_the_margin_are_shares_of_the_champions_metric() -> N
     assert better.verdict is GateVerdict.PROMOTE
 
 
+def test_no_gain_and_no_margin_are_zero_and_not_minus_zero() -> None:
+    same = regression(TRUTH + NOISE, TRUTH + NOISE, recipe_is_new=False)
+    rule = rule_of(same, Evaluation(primary_metric="mae", margin=0.0), "not shown worse")
+    assert rule.reason.startswith("gain in mae +0 [+0, +0], asked is above 0:")
+    assert rule.limit == "gain in mae above 0"
+
+
 def test_a_slice_that_loses_keeps_the_champion_though_the_whole_gains() -> None:
     losing = np.arange(ROWS) % 4 == 2
     challenger = TRUTH + np.where(losing, 3.0, 0.2) * NOISE
@@ -84,6 +91,7 @@ def test_a_slice_that_loses_keeps_the_champion_though_the_whole_gains() -> None:
     rule = rule_of(comparison, by_city, "worst slice")
     assert rule.verdict is GateVerdict.KEEP
     assert "city = 2" in rule.reason
+    assert "surely worse by more than 5.0%" in rule.reason
 
 
 def test_slices_with_few_rows_are_counted_and_not_judged() -> None:
@@ -94,8 +102,8 @@ def test_slices_with_few_rows_are_counted_and_not_judged() -> None:
         replace(comparison, rows=rows), Evaluation(primary_metric="mae", slices=("city",)), "slice"
     )
 
-    assert "of 1 slices city = common" in rule.reason
-    assert "1 have too few rows" in rule.reason
+    assert "the worst of 1 is city = common" in rule.reason
+    assert rule.reason.endswith("not surely worse; too small to be judged: 1")
 
 
 def test_budgets_are_rules_where_they_are_set() -> None:

@@ -215,7 +215,7 @@ def judge_gain(
         least: gain to be exceeded, in that unit, for `Proof.BETTER`.
         margin: loss that may be, in that unit, 0 or more, for the two others.
     """
-    required = least if proof is Proof.BETTER else -margin
+    required = least if proof is Proof.BETTER else 0.0 - margin  # no minus before a zero
     if not all(map(math.isfinite, (gain.value, gain.low, gain.high))):
         verdict, words = GateVerdict.KEEP, "it cannot be computed"
     elif gain.high < required or (proof is Proof.BETTER and gain.value <= required):
@@ -252,7 +252,7 @@ def judge_slices(slices: Sequence[SliceMetric], margin: float, skipped: int = 0)
         skipped: slices with too few rows to say anything.
     """
     measured = [(slice_, slice_.gain) for slice_ in slices if slice_.gain is not None]
-    few = f"; {skipped:,} have too few rows to be judged" if skipped else ""
+    few = f"; too small to be judged: {skipped:,}" if skipped else ""
     if not measured:
         return Rule(
             name="worst slice",
@@ -267,7 +267,7 @@ def judge_slices(slices: Sequence[SliceMetric], margin: float, skipped: int = 0)
     # The worst is the one that comes out worst at best, not the one with the most noise.
     worst_, gain = min(measured, key=lambda found: _relative(found[1].high, found[0].champion))
     others = f", as are {len(losers) - 1:,} more" if len(losers) > 1 else ""
-    words = f"is surely worse by more than that{others}" if losers else "is not surely worse"
+    words = f"surely worse by more than {margin:.1%}{others}" if losers else "not surely worse"
     return Rule(
         name="worst slice",
         verdict=_passes(not losers),
@@ -276,8 +276,8 @@ def judge_slices(slices: Sequence[SliceMetric], margin: float, skipped: int = 0)
         high=gain.high,
         limit=f"loss of at most {margin:.1%}",
         reason=(
-            f"of {len(measured):,} slices {worst_.name} ({worst_.rows:,} rows), gain "
-            f"{gain.value:+.4g} [{gain.low:+.4g}, {gain.high:+.4g}], {words}{few}"
+            f"the worst of {len(measured):,} is {worst_.name} ({worst_.rows:,} rows), gain "
+            f"{gain.value:+.4g} [{gain.low:+.4g}, {gain.high:+.4g}]: {words}{few}"
         ),
     )
 

@@ -63,7 +63,8 @@ def paired_difference(
     starts = _stretches(metric, len(truth))
     value = metric(truth, challenger) - metric(truth, champion)
     without = metric.without(truth, challenger, starts) - metric.without(truth, champion, starts)
-    return _interval(metric, sign * value, sign * without, confidence)
+    gain = sign * value + 0.0  # no gain has no sign: it is 0 and not -0
+    return _interval(metric, gain, sign * without, confidence)
 
 
 def _stretches(metric: Metric, rows: int) -> np.ndarray:
@@ -78,8 +79,8 @@ def _stretches(metric: Metric, rows: int) -> np.ndarray:
 def _interval(metric: Metric, value: float, without: np.ndarray, confidence: float) -> Interval:
     if not np.isfinite(value):
         raise InvalidInputError(
-            f"{metric.name} is not defined on these rows: the truth does not vary, or has one "
-            "class only. Take more rows, or another metric."
+            f"{metric.name} is not defined on these rows: the truth does not vary, has one "
+            "class only, or the figure is not finite. Take more rows, or another metric."
         )
     if not np.isfinite(without).all():
         raise InvalidInputError(
