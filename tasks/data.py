@@ -12,6 +12,7 @@ from modelyard.adapters.data.cells import INFINITE
 from modelyard.adapters.data.frames import infer_contract
 from modelyard.adapters.data.selection import select_rows
 from modelyard.adapters.data.snapshots import store_snapshot
+from modelyard.adapters.learning.scorers import find_metrics
 from modelyard.adapters.prefect.steps import step
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
@@ -84,6 +85,7 @@ def _read(
     project = workspace.project
     if as_of is None and config.data.time is not None:
         as_of = datetime.now(UTC)  # a source may hold rows whose label is not due yet
+    find_metrics(config.evaluation, config.task)  # what cannot measure is said before a fit
     selection = select_rows(config, project.root, as_of)
     inferred = infer_contract(config, selection.rows)
     check_range_names(config.data, inferred.contract)

@@ -14,6 +14,7 @@ from modelyard.config import ModelConfig
 from modelyard.domain.gate import Gated, GateVerdict
 from modelyard.domain.releases import Candidate, Delivery, ReleaseState, rows_learnt
 from modelyard.domain.values import Runtime
+from modelyard.domain.versioning import recipe_changes
 from modelyard.errors import RefusedError
 
 
@@ -38,7 +39,8 @@ def refit_candidate(delivery: Delivery, candidate: Candidate, gated: Gated) -> C
     """Fit a promoted recipe once more, with the holdout's rows, and return what is released.
 
     Where the config says `include_holdout: false`, that is the candidate itself. Idempotent by the
-    delivery. Raises RefusedError for a fit that has gone wrong: the delivery is aborted.
+    delivery. Raises RefusedError for a fit that has gone wrong, and where the recipe is no longer
+    the one that the gate judged: the delivery is aborted.
     """
     workspace = Workspace.find()
     config = workspace.project.model(delivery.model)
@@ -69,6 +71,7 @@ def _train(workspace: Workspace, delivery: Delivery) -> Candidate:
 
 def _refit(workspace: Workspace, delivery: Delivery, judged: Candidate, gated: Gated) -> Candidate:
     config = workspace.project.model(delivery.model)
+    _refuse_another_recipe(workspace, delivery, config, judged)
     tracking = workspace.tracking
     with tracking.continued_run(judged.mlflow_run_id):
         final = _fit(workspace, delivery, config, judged.mlflow_run_id, with_holdout=True)
@@ -84,6 +87,18 @@ def _refit(workspace: Workspace, delivery: Delivery, judged: Candidate, gated: G
             "`training.include_holdout: false` releases the fit that the gate judged."
         )
     return final
+
+
+def _refuse_another_recipe(
+    workspace: Workspace, delivery: Delivery, config: ModelConfig, judged: Candidate
+) -> None:
+    """Abort where the config, or the code of the user's pipeline, was changed since the gate."""
+    changes = recipe_changes(judged.recipe, describe_recipe(config.training, delivery.contract))
+    if not changes:
+        return
+    why = f"the recipe changed after the gate had judged it: {'; '.join(changes)}"
+    workspace.ledger.record(delivery.id, ReleaseState.ABORTED, judged, why=why)
+    raise RefusedError(f"{delivery.model}: {why}. Nothing was released: deliver again.")
 
 
 def _fit(

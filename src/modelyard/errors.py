@@ -59,6 +59,10 @@ class BundleError(ModelYardError):
     """A release's files are missing, were changed, or do not predict as recorded."""
 
 
+class ModelCodeError(ModelYardError):
+    """An estimator or a pipeline, which is anybody's, failed or gave what is no prediction."""
+
+
 class RequestError(InvalidInputError):
     """A prediction request breaks the contract; `field` names the part of it that does."""
 

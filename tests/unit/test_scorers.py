@@ -108,3 +108,37 @@ def test_a_scorer_that_raises_on_the_rows_says_so() -> None:
 def test_a_scorer_that_cannot_be_imported_is_refused() -> None:
     with pytest.raises(ConfigError, match="cannot import"):
         find_metric("no.such.module:scorer", MLTask.REGRESSION)
+
+
+def cost_and_hits(estimator, rows, truth):
+    """A scorer that asks for labels and for probabilities."""
+    labels, scores = estimator.predict(rows), estimator.predict_proba(rows)[:, 1]
+    return float(np.mean(labels == truth) - np.mean((scores - truth) ** 2))
+
+
+def test_a_scorer_that_asks_for_labels_and_probabilities_gets_both() -> None:
+    metric = find_metric(f"{__name__}:cost_and_hits", MLTask.BINARY)
+    assert metric.needs_score
+    expected = np.mean(SAID == CODES) - np.mean((SCORES - CODES) ** 2)
+    assert metric(CODES, SCORES) == pytest.approx(expected)
+
+
+def tidies_up(estimator, rows, truth):
+    """A scorer that writes into what it was given."""
+    truth[:] = 0
+    return 1.0
+
+
+def test_a_scorer_cannot_change_the_outcomes_that_others_are_measured_on() -> None:
+    truth = VALUES.copy()
+    find_metric(f"{__name__}:tidies_up", MLTask.REGRESSION)(truth, FITTED)
+    assert (truth == VALUES).all()
+
+
+def ends_the_process(estimator, rows, truth):
+    raise SystemExit(0)
+
+
+def test_a_scorer_that_would_end_the_process_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="cannot measure a regression: SystemExit: 0"):
+        find_metric(f"{__name__}:ends_the_process", MLTask.REGRESSION)

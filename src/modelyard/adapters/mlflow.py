@@ -38,6 +38,7 @@ from modelyard.domain.releases import Delivery, Release
 from modelyard.errors import TransientError
 from modelyard.project import Project
 from modelyard.serving.model_file import ModelFile
+from modelyard.serving.predictor import model_code
 
 # It warns at every model that no pip is installed, and tells of uv; neither is news.
 logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -140,12 +141,14 @@ class Tracking:
         kind: dict[str, Any] = {"serialization_format": stored.format}
         if stored.format == "skops":
             kind["skops_trusted_types"] = skops.io.get_untrusted_types(file=folder / stored.path)
+        with model_code(f"to predict {len(example)} rows"):
+            said = pipeline.predict(example)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*[Ii]nteger column.*")
             info = log_sklearn_model(
                 pipeline,
                 name=_RELEASED_MODEL if released else _JUDGED_MODEL,
-                signature=infer_signature(example, pipeline.predict(example)),
+                signature=infer_signature(example, said),
                 input_example=example,
                 pip_requirements=pins.splitlines(),
                 **kind,

@@ -171,20 +171,16 @@ def _check(project: Project, folder: Path, name: str, with_data: bool) -> dict[s
 
 def _check_data(project: Project, config: ModelConfig) -> dict[str, Any]:
     from modelyard.adapters.data.frames import as_features, infer_contract
+    from modelyard.adapters.data.selection import check_evaluation_columns
     from modelyard.adapters.data.sources import read_rows
     from modelyard.adapters.learning.pipelines import build_pipeline
-    from modelyard.config.file import closest
-    from modelyard.errors import DataError
+    from modelyard.adapters.learning.scorers import find_metrics
 
     rows = read_rows(config.data, root=project.root, task=config.task)
     contract, left_out = infer_contract(config, rows)
     as_features(rows, contract)
-    for column in config.evaluation.slices:
-        if column not in rows.columns:
-            raise DataError(
-                f"{config.name}: there is no column {column!r} (evaluation.slices)."
-                f"{closest(column, rows.columns)}"
-            )
+    check_evaluation_columns(config, rows)
+    find_metrics(config.evaluation, config.task)
     build_pipeline(config.training, contract)
     span = (
         [rows[contract.time].iloc[place].isoformat() for place in (0, -1)] if contract.time else []

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import sklearn
 
 from modelyard.domain.values import Contract, Runtime
+from modelyard.errors import ModelCodeError
 from modelyard.serving.features import Features
 from modelyard.serving.frames import features_frame
-from modelyard.serving.predictor import Prediction, as_numbers, class_order
+from modelyard.serving.predictor import Prediction, as_numbers, class_order, model_code
 
 
 class EstimatorPredictor:
@@ -24,7 +26,9 @@ class EstimatorPredictor:
         self._estimator = estimator
         self._class_order: list[int] = []
         if contract.task.is_classification:
-            self._class_order = class_order(estimator.classes_, contract)
+            with model_code("to say which classes it knows"):
+                known = estimator.classes_
+            self._class_order = class_order(known, contract)
 
     @property
     def gives_probabilities(self) -> bool:
@@ -34,15 +38,28 @@ class EstimatorPredictor:
         """Predict rows.
 
         Labels come from the estimator's own `predict`, never from the largest probability: a
-        tuned decision threshold would be lost.
+        tuned decision threshold would be lost. Raises ModelCodeError where the estimator fails, or
+        does not give one prediction a row.
         """
-        frame = features_frame(features, self.contract)
+        frame, rows = features_frame(features, self.contract), len(features)
         with sklearn.config_context(skip_parameter_validation=True):  # a tenth of one row's time
-            raw = np.asarray(self._estimator.predict(frame))
+            with model_code(f"to predict {rows:,} rows"):
+                raw = np.asarray(self._estimator.predict(frame))
+            if raw.size != rows or np.iscomplexobj(raw):
+                raise ModelCodeError(
+                    f"The model gave {raw.dtype} predictions of shape {raw.shape} for {rows:,} "
+                    "rows; it must give one real number, or one class, for each."
+                )
             if not self.contract.task.is_classification:
-                return as_numbers(raw, len(features))
-            probabilities = None
-            if self.gives_probabilities:
-                by_model = np.asarray(self._estimator.predict_proba(frame), dtype=np.float64)
-                probabilities = by_model[:, self._class_order].tolist()
-        return Prediction([str(label) for label in raw], probabilities)
+                with model_code("to predict numbers"):
+                    return as_numbers(raw, rows)
+            probabilities = self._probabilities(frame) if self.gives_probabilities else None
+        return Prediction([str(label) for label in raw.reshape(rows)], probabilities)
+
+    def _probabilities(self, frame: pd.DataFrame) -> list[list[float]]:
+        with model_code(f"to give probabilities for {len(frame):,} rows"):
+            said = np.asarray(self._estimator.predict_proba(frame), dtype=np.float64)
+            by_model = said.reshape(len(frame), -1)
+            if by_model.shape[1] != len(self._class_order):
+                raise ValueError(f"{by_model.shape[1]} for {len(self._class_order)} classes")
+        return by_model[:, self._class_order].tolist()

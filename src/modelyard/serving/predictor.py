@@ -6,15 +6,30 @@ ask a model through it, so that all of them read a row the same way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from modelyard.domain.values import Contract, Runtime
-from modelyard.errors import BundleError
+from modelyard.errors import BundleError, ModelCodeError, ModelYardError
 from modelyard.serving.features import Features
+
+
+@contextmanager
+def model_code(doing: str) -> Iterator[None]:
+    """Run code of a model, which is anybody's: raises ModelCodeError for whatever it raises."""
+    try:
+        yield
+    except ModelYardError:
+        raise
+    except (Exception, SystemExit) as err:
+        raise ModelCodeError(
+            f"The model failed {doing}: {type(err).__name__}: {err}. Mend the estimator, the "
+            "pipeline or its parameters."
+        ) from err
 
 
 @dataclass(frozen=True)

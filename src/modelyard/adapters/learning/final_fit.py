@@ -43,11 +43,5 @@ def judge_fits(
         judged=measure(before),
         learnt=measure(after),
         interval=promised,
-        silent=len(truth) if after is None else _silent(after),
+        silent=len(truth) if after is None else after.silent,
     )
-
-
-def _silent(said: Outcomes) -> int:
-    """Count the rows without a finite figure."""
-    figures = said.values if said.scores is None else np.column_stack((said.values, said.scores))
-    return int((~np.isfinite(figures.reshape(len(said.values), -1)).all(axis=1)).sum())

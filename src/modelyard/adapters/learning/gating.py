@@ -13,7 +13,7 @@ from modelyard.adapters.learning.measuring import (
     measure_gains,
     measure_slices,
 )
-from modelyard.adapters.learning.scorers import find_metric
+from modelyard.adapters.learning.scorers import find_metrics
 from modelyard.config import Evaluation
 from modelyard.domain.gate import (
     Gated,
@@ -40,9 +40,8 @@ _CALIBRATION = "calibration_error"
 def judge(comparison: Comparison, champion: Release | None, evaluation: Evaluation) -> Gated:
     """Measure everything that the rules ask for, and fold them into the gate's decision."""
     task, truth = comparison.contract.task, comparison.truth
-    named = (evaluation.primary_metric, *evaluation.thresholds)
     metrics = {metric.name: metric for metric in metrics_for(task)}
-    metrics |= {name: find_metric(name, task) for name in named}
+    metrics |= find_metrics(evaluation, task)
     primary = metrics[evaluation.primary_metric]
     level = evaluation.confidence
     measured = measure(comparison.challenger.outcomes, truth, list(metrics.values()), level)

@@ -149,7 +149,13 @@ def _judge_champion(
 
 
 def _judge(name: str, predictor: Predictor, features: Features) -> Judged:
-    return Judged(name, as_outcomes(predictor.predict(features), predictor.contract))
+    said = as_outcomes(predictor.predict(features), predictor.contract)
+    if said.silent:
+        raise InvalidInputError(
+            f"{name} gives no finite prediction for {said.silent:,} of {len(features):,} holdout "
+            "rows."
+        )
+    return Judged(name, said)
 
 
 def _latency_ms(predictor: Predictor, row: pd.DataFrame) -> float:

@@ -21,6 +21,12 @@ class Outcomes:
     scores: np.ndarray | None
     """P(positive), shape (n,), or class probabilities, shape (n, classes)."""
 
+    @property
+    def silent(self) -> int:
+        """How many rows have no finite figure."""
+        both = self.values if self.scores is None else np.column_stack((self.values, self.scores))
+        return int((~np.isfinite(both.reshape(len(self.values), -1)).all(axis=1)).sum())
+
     def for_metric(self, metric: Metric) -> np.ndarray:
         """Return what this metric takes; NaN where the model gives no scores."""
         if not metric.needs_score:

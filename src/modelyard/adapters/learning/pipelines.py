@@ -21,6 +21,7 @@ from sklearn.utils import get_tags
 from modelyard.config import Training
 from modelyard.domain.values import ColumnKind, Contract, MLTask
 from modelyard.errors import ConfigError
+from modelyard.serving.predictor import model_code
 
 MAX_CATEGORIES = 50
 """Rarer levels of a column share one dummy, so that a column of ids cannot blow up the matrix."""
@@ -53,9 +54,10 @@ def build_pipeline(training: Training, contract: Contract) -> BaseEstimator:
 def fit_pipeline(
     pipeline: BaseEstimator, features: pd.DataFrame, target: np.ndarray
 ) -> BaseEstimator:
-    """Fit a clone, so that the recipe stays unfitted."""
-    fitted: Any = clone(pipeline)
-    return fitted.fit(features, target)
+    """Fit a clone, so that the recipe stays unfitted. Raises ModelCodeError where it cannot be."""
+    with model_code(f"to learn {len(features):,} rows"):
+        fitted: Any = clone(pipeline)
+        return fitted.fit(features, target)
 
 
 def fit_baseline(task: MLTask, target: np.ndarray, metric: str) -> BaseEstimator:
@@ -106,14 +108,15 @@ def _numeric_step(estimator: BaseEstimator) -> Any:
     return make_pipeline(imputer, StandardScaler())
 
 
-def locate(name: str) -> Any:
+def locate(name: str, section: str = "training") -> Any:
+    """Import what a section of a config names. Raises ConfigError where that fails."""
     module_name, _, attribute = name.replace(":", ".").rpartition(".")
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as err:
+    except (Exception, SystemExit) as err:  # importing runs anybody's code
         raise ConfigError(
-            f"training: cannot import {name!r}: {err}. Give an import path such as "
-            "sklearn.ensemble.HistGradientBoostingRegressor, or module:function for a pipeline."
+            f"{section}: cannot import {name!r}: {type(err).__name__}: {err}. Give an "
+            "import path such as sklearn.linear_model.Ridge, or module:function of your own."
         ) from err
 
 
@@ -124,7 +127,7 @@ def _construct(kind: Any, training: Training) -> BaseEstimator:
         params.setdefault("random_state", training.seed)
     try:
         return kind(**params)
-    except TypeError as err:
+    except Exception as err:
         raise ConfigError(
             f"training.params: {err}. {kind.__name__} takes {', '.join(accepted)}."
         ) from err
@@ -133,8 +136,8 @@ def _construct(kind: Any, training: Training) -> BaseEstimator:
 def _call(function: Any, training: Training, contract: Contract) -> BaseEstimator:
     try:
         return function(contract, seed=training.seed, **training.params)
-    except TypeError as err:
+    except (Exception, SystemExit) as err:
         raise ConfigError(
             f"training.pipeline: {training.pipeline} could not be called as "
-            f"function(contract, seed=..., **params): {err}."
+            f"function(contract, seed=..., **params): {type(err).__name__}: {err}."
         ) from err

@@ -14,12 +14,19 @@ from typing import Any
 import numpy as np
 
 from modelyard.adapters.learning.pipelines import locate
+from modelyard.config import Evaluation
 from modelyard.config.file import closest
 from modelyard.domain.metrics import METRICS, AnyFunction, Metric
 from modelyard.domain.values import MLTask
 from modelyard.errors import InvalidInputError
 
 Scorer = Callable[[Any, np.ndarray, np.ndarray], float]
+
+
+def find_metrics(evaluation: Evaluation, task: MLTask) -> dict[str, Metric]:
+    """Return the metrics that an evaluation names. Raises InvalidInputError like `find_metric`."""
+    names = (evaluation.primary_metric, *evaluation.thresholds)
+    return {name: find_metric(name, task) for name in names}
 
 
 @functools.cache
@@ -32,12 +39,12 @@ def find_metric(name: str, task: MLTask) -> Metric:
     """
     if name in METRICS and task in METRICS[name].tasks:
         return METRICS[name]
-    scorer = locate(name) if ":" in name else _by_name(name)
+    scorer = locate(name, "evaluation") if ":" in name else _by_name(name)
     asked: list[str] = []
     truth, sample = _sample(task)
     try:
         _score(scorer, task, truth, sample, asked)
-    except Exception as err:  # a scorer is foreign code: whatever it raises, it cannot be used
+    except (Exception, SystemExit) as err:  # foreign code: whatever it raises, it is of no use
         raise InvalidInputError(
             f"The scorer {name!r} cannot measure a {task}: {type(err).__name__}: {err}"
         ) from err
@@ -69,7 +76,11 @@ class _Said:
         said = self._predicted[rows]
         if not self._task.is_classification:
             return said
-        return said.argmax(axis=1) if said.ndim == 2 else said.astype(np.int64)
+        if said.ndim == 2:
+            return said.argmax(axis=1)
+        if self._task is MLTask.BINARY:  # codes, or P(positive) for a scorer that asks for both
+            said = said > 0.5
+        return said.astype(np.int64)
 
     def predict_proba(self, rows: np.ndarray) -> np.ndarray:
         self._note("predict_proba")
@@ -102,8 +113,10 @@ def _score(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is not defined is NaN, and said where it is used
         try:
-            return float(scorer(_Said(task, predicted, asked), np.arange(len(truth)), truth))
-        except Exception as err:  # foreign code again
+            # a copy: nobody's scorer may change the outcomes that the next metric is measured on
+            said = _Said(task, predicted, asked)
+            return float(scorer(said, np.arange(len(truth)), truth.copy()))
+        except (Exception, SystemExit) as err:  # foreign code again
             if asked is not None:
                 raise
             raise InvalidInputError(
