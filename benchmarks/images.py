@@ -10,6 +10,7 @@ already, so that pip only looks. Ours has its golden rows predicted inside it, i
 
 from __future__ import annotations
 
+import logging
 import shutil
 import statistics
 import tempfile
@@ -207,6 +208,7 @@ def _measure_mlflow(
 ) -> Measured:
     import mlflow.sklearn
 
+    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns of how its peer is made here
     base = require_image(engine, BASE_IMAGE)
     base.tag(f"modelyard/{name}-base", "1")
     python = describe_python(engine, base)
