@@ -279,7 +279,7 @@ def test_a_bundle_of_a_build_that_was_interrupted_is_replaced(workspace: Workspa
     left.mkdir()
     (left / "half").write_text("written")
     made = build_release.fn(delivery, candidate, registration)
-    assert load_bundle(workspace.project.home / made.bundle, made.digest).check_golden() == 50
+    assert load_bundle(workspace.project.home / made.bundle, made.digest).check_golden() > 50
 
 
 def test_an_experiment_that_somebody_deleted_comes_back_with_the_next_delivery(
