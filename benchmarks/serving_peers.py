@@ -80,6 +80,7 @@ class Peer:
     name: str
     command: list[str]
     folder: Path
+    port: int
     path: str
     form: str
     """split or v2."""
@@ -97,7 +98,7 @@ def mlflow_peer(job: Job) -> Peer:
 def litserve_peer(job: Job) -> Peer:
     python = _environment("litserve", "litserve==0.2.19")
     folder = _folder(job, "litserve", {"server.py": _LITSERVE.format(port=job.port)})
-    return Peer("LitServe 0.2.19", [python, "server.py"], folder, "/predict", "split")
+    return Peer("LitServe 0.2.19", [python, "server.py"], folder, job.port, "/predict", "split")
 
 
 def bentoml_peer(job: Job) -> Peer:
@@ -105,7 +106,12 @@ def bentoml_peer(job: Job) -> Peer:
     folder = _folder(job, "bentoml", {"service.py": _BENTOML.format()})
     command = [python, "-m", "bentoml", "serve", "service:Model", "--host", "127.0.0.1"]
     return Peer(
-        "BentoML 1.4.39", [*command, "--port", str(job.port)], folder, "/invocations", "split"
+        "BentoML 1.4.39",
+        [*command, "--port", str(job.port)],
+        folder,
+        job.port,
+        "/invocations",
+        "split",
     )
 
 
@@ -128,7 +134,7 @@ def mlserver_peer(job: Job) -> Peer:
         },
     )
     command = [str(Path(python).parent / "mlserver"), "start", "."]
-    return Peer("MLServer 1.7.1", command, folder, "/v2/models/m/infer", "v2")
+    return Peer("MLServer 1.7.1", command, folder, job.port, "/v2/models/m/infer", "v2")
 
 
 PEERS: dict[str, Callable[[Job], Peer]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +13,9 @@ import pandas as pd
 
 from modelyard.domain.values import Contract
 from modelyard.errors import DataError, ServiceUnavailableError
+
+API_KEY_VARIABLE = "MODELYARD_API_KEY"
+"""The key that is shown to a service which asks for one."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,9 @@ class ServiceClient:
 
     def __init__(self, url: str, contract: Contract, *, timeout_seconds: float = 30.0) -> None:
         self._contract = contract
-        self._http = httpx.Client(base_url=url, timeout=timeout_seconds)
+        key = os.environ.get(API_KEY_VARIABLE)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=url, timeout=timeout_seconds, headers=headers)
 
     def __enter__(self) -> Self:
         return self

@@ -126,7 +126,9 @@ def release_page(
             "### Service",
             _replicas(service),
             f"Bundle `{build.digest[:16]}`"
-            + (f", image `{build.image.rpartition('@')[2][:19]}`" if build.image else ""),
+            + (f", image `{build.image.rpartition('@')[2][:19]}`" if build.image else "")
+            + f", runtime {build.runtime}"
+            + (f" ({build.runtime_reason})" if build.runtime_reason else ""),
             "```\n"
             f"curl -s {service.url}/invocations -H 'content-type: application/json' \\\n"
             f"  -d '{json.dumps({'dataframe_records': [example]})}'\n"

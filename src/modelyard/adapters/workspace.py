@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from modelyard.errors import EngineUnavailableError
 from modelyard.ledger import Ledger
 from modelyard.project import Project
+from modelyard.serving.api_keys import read_keys, require_keys_beyond_loopback
 
 if TYPE_CHECKING:
     from modelyard.adapters.data.inference_log import PredictionLog
@@ -51,6 +52,13 @@ class Workspace:
     def target(self, name: str) -> Target:
         """Return the target that a config's `service.target` names."""
         project = self.project
+        gateway = project.platform.gateway
+        api_keys = project.root / gateway.api_keys if gateway.api_keys else None
+        if api_keys is not None:
+            read_keys(api_keys)  # what cannot be used is told here, and not by a replica's end
+        require_keys_beyond_loopback(
+            gateway.host, has_keys=api_keys is not None, open_to_all=gateway.open
+        )
         if name == "docker":
             from modelyard.adapters.docker.target import DockerTarget
             from modelyard.adapters.platform.parts import platform_id
@@ -58,14 +66,19 @@ class Workspace:
             return DockerTarget(
                 run_folder=project.run_folder(),
                 log_root=project.log_folder,
-                host=project.platform.gateway.host,
+                host=gateway.host,
+                api_keys=api_keys,
                 gateway_image=project.platform.docker.gateway_image,
                 platform_id=platform_id(project),
             )
         from modelyard.adapters.local import LocalTarget
 
         return LocalTarget(
-            project.folder("run", "services"), project.log_folder, project.platform.gateway.host
+            project.folder("run", "services"),
+            project.log_folder,
+            gateway.host,
+            api_keys=api_keys,
+            open_to_all=gateway.open,
         )
 
     def leave_other_targets(self, model: str, chosen: str) -> None:

@@ -179,6 +179,7 @@ def _row(
     release: Release, ledger: Ledger, metric: str, service: ServiceStatus | None
 ) -> dict[str, Any]:
     learnt = release.learnt
+    built = release.payload(ReleaseState.BUILT)
     interval = _metrics(release).get(metric)
     reproductions = ledger.reproductions(release.id)
     share = service.weights.get(release.version or "") if service and service.replicas else None
@@ -195,6 +196,8 @@ def _row(
         "low": interval and interval.low,
         "high": interval and interval.high,
         "metric_text": str(interval or ""),
+        "runtime": release.build.runtime.value if built else None,
+        "runtime_reason": release.build.runtime_reason if built else None,
         "reason": release.delivery.reason,
         "opened_at": release.opened_at.isoformat(),
         "changed_at": release.changed_at.isoformat(),

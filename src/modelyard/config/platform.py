@@ -47,6 +47,11 @@ class GatewayConfig(Section):
     """Where services listen."""
 
     host: str = "127.0.0.1"
+    api_keys: str | None = None
+    """File of the keys that callers have to show, one a line, relative to the project. Keys are
+    changed by changing the file. Containers see its folder: give it one of its own."""
+    open: bool = False
+    """Whether an address that others reach may be listened on without api_keys."""
 
 
 class ReconciliationConfig(Section):

@@ -42,6 +42,7 @@ STOP_SECONDS = 15
 """From asking a container to end until it is killed; a replica answers what is in flight."""
 
 _CONFIG_FOLDER = "/etc/modelyard"
+_KEYS_FOLDER = "/etc/modelyard/keys"
 _GATEWAY_HOST = 2
 _FIRST_REPLICA_HOST = 10
 _TRIES = 10
@@ -111,8 +112,12 @@ class Replica:
 class ModelContainers:
     """The network, the gateway and the replicas of one model of one platform."""
 
-    def __init__(self, engine: DockerClient, *, platform_id: str, model: str) -> None:
+    def __init__(
+        self, engine: DockerClient, *, platform_id: str, model: str, api_keys: Path | None = None
+    ) -> None:
+        """`api_keys` is a file that replicas see, with the folder that it is in."""
         self._engine = engine
+        self._api_keys = api_keys
         self._labels = {PLATFORM_LABEL: platform_id, MODEL_LABEL: model}
         self.name = f"modelyard-{platform_id}-{model}"
 
@@ -255,12 +260,15 @@ class ModelContainers:
     def _start_replica(
         self, fleet: Fleet, network: Network, address: str, log_folder: Path, memory: str
     ) -> Replica:
+        keys = self._api_keys
+        # The image itself listens to nobody without a key. Here only the gateway reaches it.
+        words = ["--api-keys", f"{_KEYS_FOLDER}/{keys.name}"] if keys else ["--behind-gateway"]
+        mounted = {str(keys.resolve().parent): {"bind": _KEYS_FOLDER, "mode": "ro"}} if keys else {}
         host_number = int(ipaddress.ip_address(address)) - int(_subnet(network).network_address)
         image = self._engine.images.get(fleet.image or "")
         container = self._engine.containers.create(
             image,
-            # The image itself listens to nobody without a key. Here only the gateway reaches it.
-            command=[*image.attrs["Config"]["Cmd"], "--behind-gateway"],
+            command=[*image.attrs["Config"]["Cmd"], *words],
             name=f"{self.name}-{fleet.version}-{host_number}",
             hostname=f"replica-{host_number}",
             labels={
@@ -272,7 +280,7 @@ class ModelContainers:
                 ADDRESS_LABEL: address,
             },
             user=container_user(self._engine),
-            volumes={str(log_folder.resolve()): {"bind": LOG_FOLDER, "mode": "rw"}},
+            volumes={str(log_folder.resolve()): {"bind": LOG_FOLDER, "mode": "rw"}, **mounted},
             mem_limit=memory,
             memswap_limit=memory,
             **self._attachment(network, address),

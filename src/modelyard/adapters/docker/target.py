@@ -77,6 +77,7 @@ class DockerTarget:
         run_folder: Path,
         log_root: Path | Callable[[str], Path],
         host: str,
+        api_keys: Path | None = None,
         gateway_image: str,
         platform_id: str,
         memory: str = "1g",
@@ -86,6 +87,7 @@ class DockerTarget:
         self._folder = run_folder.resolve() / NAME
         self._log_folder = log_root if callable(log_root) else lambda model: log_root / model
         self._host = host
+        self._api_keys = api_keys
         self._gateway_image = gateway_image
         self._platform_id = platform_id
         self._memory = memory
@@ -184,7 +186,12 @@ class DockerTarget:
             folder.remove()
 
     def _containers(self, model: str) -> ModelContainers:
-        return ModelContainers(self._engine, platform_id=self._platform_id, model=model)
+        return ModelContainers(
+            self._engine,
+            platform_id=self._platform_id,
+            model=model,
+            api_keys=self._api_keys,
+        )
 
     def _check_image(self, fleet: Fleet) -> None:
         """Raise when a fleet's image is not there, or holds another bundle than is asked for."""

@@ -1,4 +1,4 @@
-"""The small pieces that the converters of estimators put graphs together from."""
+"""How do the converters of estimators put a graph together from small pieces?"""
 
 from __future__ import annotations
 
