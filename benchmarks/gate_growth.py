@@ -53,7 +53,7 @@ def rows_of(rng: np.random.Generator, count: int, shift: float) -> Rows:
 
 
 def forest(rows: Rows, min_leaf: int, seed: int) -> RandomForestRegressor:
-    model = RandomForestRegressor(40, min_samples_leaf=min_leaf, random_state=seed, n_jobs=-1)
+    model = RandomForestRegressor(40, min_samples_leaf=min_leaf, random_state=seed)
     return model.fit(rows.x, rows.y)
 
 
