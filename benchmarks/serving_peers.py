@@ -90,9 +90,8 @@ def mlflow_peer(job: Job) -> Peer:
     words = ["-m", "mlflow", "models", "serve", "-m", str(job.folder / "mlflow")]
     more = ["--host", "127.0.0.1", "--port", str(job.port), "--env-manager", "local"]
     command = [sys.executable, *words, *more, "--workers", "1"]
-    return Peer(
-        f"MLflow {metadata.version('mlflow')}", command, job.folder, "/invocations", "split"
-    )
+    name = f"MLflow {metadata.version('mlflow')}"
+    return Peer(name, command, job.folder, job.port, "/invocations", "split")
 
 
 def litserve_peer(job: Job) -> Peer:
