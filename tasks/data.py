@@ -19,6 +19,16 @@ from modelyard.config import ModelConfig
 from modelyard.domain.releases import Delivery, Release, ReleaseState
 from modelyard.domain.versioning import Bump
 from modelyard.ledger import acting_person
+from modelyard.serving.model_file import ModelFile, is_intact
+
+_NEEDS_MODEL = frozenset(
+    {
+        ReleaseState.TRAINED,
+        ReleaseState.GATED,
+        ReleaseState.REFITTED,
+        ReleaseState.REGISTERED,
+    }
+)
 
 
 @step("Take rows")
@@ -29,8 +39,8 @@ def open_delivery(
 
     Idempotent by the model, its config and its rows: there is at most one unfinished delivery, and
     one that was begun with another config or other rows is aborted, unless it is in traffic
-    already; so is one that was compared with a champion which is champion no more. Nothing is
-    recorded before the rows were read and checked.
+    already; so is one that was compared with a champion which is champion no more, and one whose
+    model file is gone or was changed. Nothing is recorded before the rows were read and checked.
     """
     workspace = Workspace.find()
     config = workspace.project.model(model)
@@ -40,13 +50,15 @@ def open_delivery(
         return interrupted.delivery
     delivery = _read(workspace, config, reason, as_of, bump)
     if interrupted is not None:
-        if _same(interrupted.delivery, delivery) and not outdated:
+        same = _same(interrupted.delivery, delivery)
+        if same and not outdated and _has_model(workspace, interrupted):
             return interrupted.delivery
+        changed = "champion" if outdated else "model file" if same else "config or rows"
         workspace.ledger.record(
             interrupted.id,
             ReleaseState.ABORTED,
             interrupted.delivery,
-            why=f"{'champion' if outdated else 'config or rows'} changed before it was finished",
+            why=f"{changed} changed before it was finished",
         )
     workspace.ledger.open_release(delivery, why=f"{reason}, by {acting_person()}")
     return delivery
@@ -56,6 +68,15 @@ def _outdated(workspace: Workspace, interrupted: Release) -> bool:
     gated = interrupted.payload(ReleaseState.GATED)
     champion = workspace.ledger.champion(interrupted.model)
     return gated is not None and gated["champion_id"] != (champion.id if champion else None)
+
+
+def _has_model(workspace: Workspace, interrupted: Release) -> bool:
+    """Return whether the next step finds the fitted model that it needs; a bundle has its own."""
+    if interrupted.state not in _NEEDS_MODEL:
+        return True
+    fit = interrupted.candidate
+    folder = workspace.project.home / fit.folder
+    return is_intact(ModelFile.model_validate(fit.model_file), folder)
 
 
 def _same(interrupted: Delivery, delivery: Delivery) -> bool:

@@ -94,6 +94,27 @@ def test_an_interrupted_delivery_of_other_rows_or_another_config_is_given_up(
     assert "config or rows changed" in old.events[-1].why
 
 
+@pytest.mark.parametrize("harm", ["gone", "changed"])
+def test_an_interrupted_delivery_whose_model_is_not_the_recorded_one_is_given_up(
+    workspace: Workspace, harm: str
+) -> None:
+    first = open_delivery.fn(MODEL, "test", FIRST)
+    fit = train_candidate.fn(first)
+    assert open_delivery.fn(MODEL, "again", FIRST) == first
+    file = workspace.project.home / fit.folder / fit.model_file["path"]
+    content = file.read_bytes()
+    file.unlink()
+    if harm == "changed":
+        file.write_bytes(content[:-1])
+
+    second = open_delivery.fn(MODEL, "again", FIRST)
+
+    assert second.id != first.id
+    old = workspace.ledger.release_by_id(first.id)
+    assert old.state is ReleaseState.ABORTED
+    assert old.events[-1].why == "model file changed before it was finished"
+
+
 @pytest.mark.parametrize(
     ("column", "value", "named"),
     [

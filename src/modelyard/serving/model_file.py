@@ -78,6 +78,15 @@ def load_model(file: ModelFile, folder: Path) -> Any:
     return cloudpickle.loads(content)
 
 
+def is_intact(file: ModelFile, folder: Path) -> bool:
+    """Return whether a model's file is there and is the recorded one; nothing of it is loaded."""
+    try:
+        read_model(file, folder)
+    except BundleError:
+        return False
+    return True
+
+
 def read_model(file: ModelFile, folder: Path) -> bytes:
     """Return the bytes of a stored model. Raises BundleError if they are missing or changed."""
     path = folder / file.path
