@@ -52,7 +52,13 @@ def test_the_release_is_fitted_on_training_and_holdout_rows_and_says_so_everywhe
     assert kept.learnt.span.end == built.delivery.holdout.span.end
 
     bundle = load_bundle(workspace.project.home / built.build.bundle, built.build.digest)
-    assert bundle.manifest.model_file.sha256 == built.candidate.model_file["sha256"]
+    holdout = load_snapshot(built.delivery.holdout, workspace.project)
+    served = list(predict_frame(bundle.predictor, holdout).predictions)
+    final = predictions_of(workspace, built.candidate, built.delivery)
+    assert served == pytest.approx(final, rel=1e-6)
+    assert served != pytest.approx(
+        predictions_of(workspace, built.judged, built.delivery), rel=1e-6
+    )
     provenance = bundle.manifest.provenance
     assert (provenance["learnt_holdout"], provenance["learnt_rows"]) == ("yes", "240")
     assert provenance["data_fingerprint"] == kept.learnt.fingerprint
