@@ -48,7 +48,8 @@ def releases(
     model = f"bikes-{uuid.uuid4().hex[:8]}"
     yield build_releases(docker_engine, tmp_path_factory.mktemp("releases"), model)
     for image in docker_engine.images.list(filters={"label": f"modelyard.model={model}"}):
-        docker_engine.images.remove(image.id, force=True)
+        for name in image.tags:
+            docker_engine.images.remove(name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

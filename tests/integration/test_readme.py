@@ -227,7 +227,8 @@ def test_every_command_of_the_quickstart_works_on_docker(
     finally:
         shell.down()
         for image in docker_engine.images.list(filters=mine):
-            docker_engine.images.remove(image.id, force=True)
+            for name in image.tags:
+                docker_engine.images.remove(name)
 
 
 def test_every_command_of_the_quickstart_works_on_real_data(
