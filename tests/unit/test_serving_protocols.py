@@ -11,6 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from modelyard.errors import ConfigError, DeadlineError, OverloadedError
 from modelyard.serving.api_keys import ApiKeys, read_keys, require_keys_beyond_loopback
@@ -21,7 +25,7 @@ from modelyard.serving.features import Features
 from modelyard.serving.inference_log import InferenceLog
 from modelyard.serving.predictor import Prediction
 from tests.replica_app import ROW, Client, logged
-from tests.serving_bundles import BINARY, bundle_of, fit_classifier
+from tests.serving_bundles import BINARY, REGRESSION, bundle_of, fit_classifier, weather
 
 INFER = "/v2/models/bikes/infer"
 KEY = "a-key-of-thirty-two-characters-x"
@@ -235,3 +239,18 @@ def test_a_compiled_bundle_holds_no_pipeline_and_is_served(binary: Bundle) -> No
     version = Client(Replica(binary, None, replica="r1").app()).get("/version").json()
     assert version["runtime"] == "compiled"
     assert json.dumps(version)
+
+
+def test_a_level_that_the_model_refuses_is_a_bad_request(tmp_path: Path) -> None:
+    rows = weather()[["season"]]
+    columns = make_column_transformer((OneHotEncoder(handle_unknown="error"), ["season"]))
+    model = make_pipeline(columns, LinearRegression()).fit(rows, np.arange(len(rows)))
+    contract = REGRESSION.model_copy(update={"columns": REGRESSION.columns[1:2]})
+    for runtime in ("compiled", "sklearn"):
+        folder = tmp_path / runtime
+        bundle = load_bundle(folder, bundle_of(folder, model, contract, runtime=runtime))
+        client = Client(Replica(bundle, None, replica="r1").app())
+        known = client.post("/invocations", json={"instances": [{"season": "summer"}]})
+        refused = client.post("/invocations", json={"instances": [{"season": "fifth"}]})
+        assert (runtime, known.status_code, refused.status_code) == (runtime, 200, 400)
+        assert "never saw" in refused.json()["error"]["message"]

@@ -17,7 +17,13 @@ import numpy as np
 import orjson
 
 from modelyard.domain.values import ColumnKind, Contract, Runtime
-from modelyard.errors import DeadlineError, OverloadedError, RequestError, TooLargeError
+from modelyard.errors import (
+    DeadlineError,
+    ModelCodeError,
+    OverloadedError,
+    RequestError,
+    TooLargeError,
+)
 from modelyard.serving.batching import Batcher, Limits
 from modelyard.serving.bundle import Bundle
 from modelyard.serving.features import Features, Reader
@@ -108,7 +114,12 @@ class Scorer:
             said = await self._batcher.predict(features)
         except (OverloadedError, DeadlineError):
             raise
-        except ValueError as err:  # what estimators raise about values that they do not take
+        except (ValueError, ModelCodeError) as err:
+            # ValueError is what estimators raise about values that they do not take
+            if not isinstance(
+                err.__cause__ if isinstance(err, ModelCodeError) else err, ValueError
+            ):
+                raise
             _log.info("request %s: the model refused its rows: %s", request_id, err)
             raise RequestError(
                 "The model does not take a value in these rows: a category that it never saw, or "
