@@ -112,6 +112,7 @@ def compare_release(checked: CheckedRecord, refitted: Refit | None, folder: str)
         rows=agreement.rows if agreement else 0,
         by_reference=any(s.reference for s in (delivery.training, delivery.holdout)),
         refit_seconds=refitted.seconds if refitted else None,
+        learnt_holdout=release.candidate.learnt_holdout,
     )
     workspace.ledger.record_reproduction(
         release.id, verdict.value, reproduction.model_dump(mode="json")

@@ -70,6 +70,7 @@ def test_a_release_is_made_again_bit_for_bit(released: Workspace) -> None:
     assert found.first_difference is None
     assert found.largest_difference == 0
     assert found.rows == 72
+    assert found.measured_on == "the holdout, which both fits have learnt"
     assert found.metrics["mae"].reproduced == pytest.approx(found.metrics["mae"].recorded.value)
     release = released.ledger.release(MODEL, "1.0.0")
     (kept,) = released.ledger.reproductions(release.id)

@@ -257,7 +257,7 @@ def reproduction_page(reproduction: Reproduction, pictures: Mapping[str, bytes])
         *(picture(png, title) for title, png in pictures.items()),
         "## Differences",
         differences if reproduction.differences else "Nothing differs from the record.",
-        "## Metrics on the holdout",
+        f"## Metrics on {reproduction.measured_on}",
         metrics if reproduction.metrics else "None: there was no refit to measure.",
     ]
     if reproduction.by_reference:

@@ -63,7 +63,7 @@ def releases(
             row["version"] or "-",
             row["state"],
             row["age"],
-            f"{row['trained_from'] or ''} … {row['trained_to'] or ''}",
+            f"{row['trained_from']} … {row['trained_to']}" if row["trained_from"] else "-",
             f"{row['training_rows']:,}" + (" by reference" if row["by_reference"] else ""),
             row["metric_text"],
             row["reason"],

@@ -59,7 +59,8 @@ def _show(reproduction: Reproduction) -> None:
             table.add_row(found.part, found.name, found.recorded, found.found)
         console.print(table)
     if reproduction.metrics:
-        table = Table("metric", "recorded", "reproduced")
+        title = f"On {reproduction.measured_on}"
+        table = Table("metric", "recorded", "reproduced", title=title)
         for metric, pair in reproduction.metrics.items():
             table.add_row(metric, str(pair.recorded), f"{pair.reproduced:.6g}")
         console.print(table)

@@ -114,6 +114,14 @@ class Reproduction(Value):
     by_reference: bool
     """Whether the rows were read from their source again, not from a copy."""
     refit_seconds: float | None
+    learnt_holdout: bool = False
+    """Whether both fits know the rows that they are measured on."""
+
+    @property
+    def measured_on(self) -> str:
+        """Say which rows the metrics are of; those of learnt rows are no promise."""
+        known = ", which both fits have learnt" if self.learnt_holdout else ""
+        return f"the holdout{known}"
 
 
 def compare_predictions(
