@@ -53,7 +53,7 @@ def check_rows(delivery: Delivery, dry_run: bool = False) -> Checked:
 
 def _check(workspace: Workspace, delivery: Delivery) -> Checked:
     config = workspace.project.model(delivery.model)
-    policy = policy_of(config.data.checks)
+    policy = policy_of(config)
     features = config.data.features
     declared = frozenset((*(features.numeric or ()), *(features.categorical or ())))
     champion = workspace.ledger.champion(delivery.model)

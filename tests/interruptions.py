@@ -34,6 +34,18 @@ _PRELOADED = [
     "modelyard.adapters.local",
 ]
 RUN_SECONDS = 240.0
+STEPS = (
+    "Take rows",
+    "Check rows",
+    "Train",
+    "Gate",
+    "Learn the holdout",
+    "Register",
+    "Build",
+    "Roll out",
+    "Promote",
+)
+"""Of a delivery, in their order."""
 
 # fork server: the processes must not have the threads of the test's own Prefect client
 _context = multiprocessing.get_context("forkserver")

@@ -9,7 +9,7 @@ from datetime import datetime
 from modelyard.adapters.mlflow import DELIVERY_TAG
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.releases import UNFINISHED, ReleaseState
-from tests.interruptions import Kill, run_flow
+from tests.interruptions import STEPS, Kill, run_flow
 from tests.projects import (
     FIRST,
     MODEL,
@@ -21,17 +21,6 @@ from tests.projects import (
 )
 from tests.ride_traffic import Traffic
 
-STEPS = (
-    "Take rows",
-    "Check rows",
-    "Train",
-    "Gate",
-    "Learn the holdout",
-    "Register",
-    "Build",
-    "Roll out",
-    "Promote",
-)
 EVERYWHERE = (
     Kill("Take rows", "running"),
     *(Kill(step, moment) for step in STEPS for moment in ("unrecorded", "completed")),

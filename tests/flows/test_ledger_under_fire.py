@@ -21,7 +21,7 @@ from modelyard.adapters.workspace import Workspace
 from modelyard.domain.releases import UNFINISHED, ReleaseState
 from modelyard.domain.versioning import parse_version
 from modelyard.project import Project
-from tests.interruptions import Kill, run_flow
+from tests.interruptions import STEPS, Kill, run_flow
 from tests.projects import (
     FIRST,
     MODEL,
@@ -35,17 +35,6 @@ from tests.projects import (
 pytestmark = pytest.mark.timeout(900)
 
 KILLS = 25  # on each of the two databases
-STEPS = (
-    "Take rows",
-    "Check rows",
-    "Train",
-    "Gate",
-    "Learn the holdout",
-    "Register",
-    "Build",
-    "Roll out",
-    "Promote",
-)
 MOMENTS = ("unrecorded", "recorded", "completed")
 DELIVERIES = 16
 PATIENCE = 840.0

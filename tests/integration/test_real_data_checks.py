@@ -111,7 +111,7 @@ def rows_of(config: ModelConfig, as_of: str | None = None) -> tuple[Selection, C
 def checked(
     config: ModelConfig, training: pd.DataFrame, holdout: pd.DataFrame, contract: Contract
 ) -> Checked:
-    policy = policy_of(config.data.checks)
+    policy = policy_of(config)
     features = config.data.features
     declared = frozenset((*(features.numeric or ()), *(features.categorical or ())))
     facts = measure_rows(training, holdout, contract, policy, type_of=types_of, declared=declared)

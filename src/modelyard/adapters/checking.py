@@ -16,7 +16,7 @@ from modelyard.adapters.evidently import render_data_summary
 from modelyard.adapters.learning.outcomes import as_labels
 from modelyard.adapters.watching import stored_profile
 from modelyard.adapters.workspace import Workspace
-from modelyard.config import Data, DataChecks
+from modelyard.config import Data, ModelConfig
 from modelyard.config.file import closest
 from modelyard.domain.data_checks import Champion, CheckPolicy, DataCheck, RowFacts
 from modelyard.domain.leakage import (
@@ -38,11 +38,13 @@ _SEED = 0
 """Of the rows and folds that columns are scored on: the same rows give the same findings."""
 
 
-def policy_of(checks: DataChecks) -> CheckPolicy:
+def policy_of(config: ModelConfig) -> CheckPolicy:
     """Return a config's limits."""
+    checks = config.data.checks
     return CheckPolicy(
         max_missing=checks.max_missing,
         min_rows=checks.min_rows,
+        min_holdout=config.evaluation.min_rows,
         min_class_rows=checks.min_class_rows,
         max_duplicates=checks.max_duplicates,
         ranges={name: (limits.min, limits.max) for name, limits in checks.ranges.items()},

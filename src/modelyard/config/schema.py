@@ -36,7 +36,7 @@ from modelyard.config.values import (
     WindowOrAll,
 )
 from modelyard.domain.data_checks import DataCheck, Level
-from modelyard.domain.gate import Proof
+from modelyard.domain.gate import Proof, WhenInconclusive
 from modelyard.domain.values import MLTask
 from modelyard.errors import ConfigError
 
@@ -238,7 +238,7 @@ class Evaluation(Section):
     """Gain that is more than nothing, for `better`: a share of the champion's metric."""
     margin: Share = 0.01
     """Loss that may be, for `no worse` and `not shown worse`: a share of the champion's metric."""
-    inconclusive: Literal["keep", "promote"] = "keep"
+    inconclusive: WhenInconclusive = "keep"
     """What follows where the rows do not tell."""
     slices: tuple[ColumnName, ...] = ()
     """Columns on whose values the challenger must not be surely worse."""

@@ -50,6 +50,8 @@ class CheckPolicy(Value):
     """Cells of a column without a value, above which it is warned of."""
     min_rows: int = 100
     """Training rows."""
+    min_holdout: int = 30
+    """Holdout rows, below which the gate promotes nothing."""
     min_class_rows: int = 10
     """Training rows of each class."""
     max_duplicates: float = 0.3

@@ -24,8 +24,6 @@ from modelyard.domain.quality import (
 from modelyard.domain.values import MLTask
 from modelyard.domain.versioning import column_breaks, contract_breaks
 
-MIN_HOLDOUT = 30
-"""Holdout rows below which no gate tells two models apart."""
 BY_CHANCE = 1e-6
 """Chance below which it is no accident that a class is not in the holdout."""
 OUTSIDE = 0.01
@@ -102,7 +100,7 @@ def _check_rows(facts: RowFacts, policy: CheckPolicy) -> Iterator[Finding]:
     mend = "Wait for more rows, or make training.window longer; data.checks sets the limits."
     parts = (
         ("training", facts.training.rows, policy.min_rows, Level.BLOCK),
-        ("holdout", facts.holdout_rows, MIN_HOLDOUT, Level.WARN),
+        ("holdout", facts.holdout_rows, policy.min_holdout, Level.WARN),
     )
     for part, rows, least, level in parts:
         if rows < least:

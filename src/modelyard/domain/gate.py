@@ -36,6 +36,10 @@ class Proof(StrEnum):
     """Not all of it is below minus the margin: nothing speaks against what else is in favour."""
 
 
+WhenInconclusive = Literal["keep", "promote"]
+"""What a verdict that does not tell leads to."""
+
+
 class Rule(Value):
     """One rule's finding."""
 
@@ -53,7 +57,7 @@ class GateDecision(Value):
 
     verdict: GateVerdict
     rules: tuple[Rule, ...]
-    inconclusive: Literal["keep", "promote"] = "keep"
+    inconclusive: WhenInconclusive = "keep"
     """What an inconclusive verdict leads to."""
 
     @property
@@ -110,9 +114,7 @@ def worst(verdicts: Iterable[GateVerdict]) -> GateVerdict:
     return max(verdicts, key=_SEVERITY.__getitem__, default=GateVerdict.INCONCLUSIVE)
 
 
-def decide(
-    rules: Iterable[Rule], inconclusive: Literal["keep", "promote"] = "keep"
-) -> GateDecision:
+def decide(rules: Iterable[Rule], inconclusive: WhenInconclusive = "keep") -> GateDecision:
     """Fold the rules' findings into the gate's decision."""
     found = tuple(rules)
     return GateDecision(
@@ -219,9 +221,9 @@ def judge_gain(
     if not all(map(math.isfinite, (gain.value, gain.low, gain.high))):
         verdict, words = GateVerdict.KEEP, "it cannot be computed"
     elif gain.high < required or (proof is Proof.BETTER and gain.value <= required):
-        verdict, words = GateVerdict.KEEP, "it is not"
+        verdict, words = GateVerdict.KEEP, "it is not above it"
     elif gain.low > required:
-        verdict, words = GateVerdict.PROMOTE, "the whole interval is"
+        verdict, words = GateVerdict.PROMOTE, "the whole interval is above it"
     elif proof is Proof.NOT_SHOWN_WORSE:
         verdict, words = GateVerdict.PROMOTE, "nothing speaks against it"
     else:
@@ -233,10 +235,7 @@ def judge_gain(
         low=_finite(gain.low),
         high=_finite(gain.high),
         limit=f"gain in {metric} above {required:.4g}",
-        reason=(
-            f"gain in {metric} {gain.value:+.4g} [{gain.low:+.4g}, {gain.high:+.4g}], "
-            f"asked is above {required:.4g}: {words}"
-        ),
+        reason=(f"gain in {metric} {_signed(gain)}, asked is above {required:.4g}: {words}"),
     )
 
 
@@ -277,7 +276,7 @@ def judge_slices(slices: Sequence[SliceMetric], margin: float, skipped: int = 0)
         limit=f"loss of at most {margin:.1%}",
         reason=(
             f"the worst of {len(measured):,} is {worst_.name} ({worst_.rows:,} rows), gain "
-            f"{gain.value:+.4g} [{gain.low:+.4g}, {gain.high:+.4g}]: {words}{few}"
+            f"{_signed(gain)}: {words}{few}"
         ),
     )
 
@@ -307,7 +306,7 @@ def judge_calibration(gain: Interval, challenger: float, champion: float, margin
         limit=f"at most {margin:.4g} more than the champion's {champion:.4g}",
         reason=(
             f"expected calibration error {challenger:.4g}, the champion's {champion:.4g}, gain "
-            f"{gain.value:+.4g} [{gain.low:+.4g}, {gain.high:+.4g}]: "
+            f"{_signed(gain)}: "
             f"{'surely' if worse else 'not surely'} worse by more than {margin:.4g}"
         ),
     )
@@ -322,6 +321,10 @@ def judge_budget(name: str, value: float, most: float, unit: str) -> Rule:
         limit=f"at most {most:,.4g} {unit}",
         reason=f"{value:,.4g} {unit}, must be at most {most:,.4g} {unit}",
     )
+
+
+def _signed(gain: Interval) -> str:
+    return f"{gain.value:+.4g} [{gain.low:+.4g}, {gain.high:+.4g}]"
 
 
 def _passes(passed: bool) -> GateVerdict:

@@ -2,7 +2,7 @@
 
 Predictions by MLflow's scoring protocol (`/invocations`) and by the Open Inference Protocol
 (`/v2/...`); `/live`, `/ready`, `/version`, `/metrics`; and what describes all that, `/openapi.json`
-and `/docs`. An ASGI application without a framework: that would cost as much as the prediction.
+and `/docs`. An ASGI application without a framework: what it needs of one fits in `http`.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ _ASSEMBLE_SECONDS = 900
 _WORK = "work"
 
 _DESCRIBE = """\
-import json, os, platform, sys, sysconfig
+import json, os, platform, sys
 print(json.dumps({"version": "%d.%d" % sys.version_info[:2], "full_version":
     platform.python_version(), "executable": os.path.realpath(sys.executable),
     "machine": platform.machine(), "libc": platform.libc_ver()}))

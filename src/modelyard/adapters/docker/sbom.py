@@ -8,7 +8,6 @@ A bill of materials in CycloneDX's JSON form. The same release gives the same by
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -23,8 +22,8 @@ from packageurl import PackageURL
 
 from modelyard.adapters.docker.builds import EPOCH
 from modelyard.adapters.docker.layers import RuntimeContents
+from modelyard.domain.records import pins_of
 
-_LOCKED = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", re.MULTILINE)
 _NAMESPACE = uuid.UUID("6f0d2f5e-5a7c-5a55-9f60-1c1f3a5f5f0e")
 
 
@@ -84,13 +83,13 @@ def bill_of_materials(
 
 def _python_packages(lock: str) -> Iterator[Any]:
     """Yield the wheels; a locked one has the hash of each file that the index offers."""
-    for name, version in _LOCKED.findall(lock):
+    for name, version in pins_of(lock).items():
         yield Component(
             type=ComponentType.LIBRARY,
             name=name,
             version=version,
-            purl=PackageURL("pypi", None, name.lower(), version),
-            bom_ref=f"pkg:pypi/{name.lower()}@{version}",
+            purl=PackageURL("pypi", None, name, version),
+            bom_ref=f"pkg:pypi/{name}@{version}",
         )
 
 

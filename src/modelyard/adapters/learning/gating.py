@@ -53,7 +53,7 @@ def judge(comparison: Comparison, champion: Release | None, evaluation: Evaluati
         judge_rows(comparison.seen, len(truth), evaluation.min_rows),
         judge_overlap(comparison.shared),
         *_thresholds(measured, evaluation),
-        _comparison(comparison, primary, evaluation),
+        _comparison(comparison, primary, gains, evaluation),
         *_slices(comparison, slices, evaluation),
         *_calibration(measured, former, gains, evaluation),
         *_budgets(comparison, evaluation),
@@ -101,9 +101,15 @@ def _thresholds(measured: dict[str, Interval], evaluation: Evaluation) -> tuple[
     return judge_thresholds(values, limits)
 
 
-def _comparison(comparison: Comparison, metric: Metric, evaluation: Evaluation) -> Rule:
+def _comparison(
+    comparison: Comparison,
+    metric: Metric,
+    gains: dict[str, Interval],
+    evaluation: Evaluation,
+) -> Rule:
     rival = comparison.rival
-    gain = measure_gain(comparison, rival, metric, evaluation.confidence)
+    # What could not be measured beside the champion says why when it is asked for again.
+    gain = gains.get(metric.name) or measure_gain(comparison, rival, metric, evaluation.confidence)
     if comparison.champion is None:
         rule = judge_gain(rival.name, metric.name, gain, Proof.BETTER)
         note = comparison.champion_note

@@ -15,7 +15,7 @@ import pandas as pd
 
 from modelyard.adapters.learning.compiling import compile_forms
 from modelyard.domain.values import ColumnKind, Contract
-from modelyard.errors import BundleError, NotCompilableError
+from modelyard.errors import BundleError, ModelCodeError, NotCompilableError
 from modelyard.serving.agreement import differences
 from modelyard.serving.compiled import CompiledPredictor
 from modelyard.serving.estimators import EstimatorPredictor
@@ -72,7 +72,7 @@ def _expect(
     asked = join([usual, kept])
     try:
         return Expectation(asked, predictor.predict(asked), refused)
-    except Exception as err:  # whatever a user's pipeline raises
+    except ModelCodeError as err:
         raise BundleError(
             f"The model does not predict the rows that it was judged on: {type(err).__name__}: "
             f"{err}. Train it again."
@@ -145,6 +145,6 @@ def _edge_rows(usual: Features, contract: Contract) -> tuple[Features, dict[str,
 def _takes(predictor: EstimatorPredictor, rows: Features) -> bool:
     try:
         predictor.predict(rows)
-    except Exception:  # whatever a pipeline raises about rows that it does not take
+    except ModelCodeError:
         return False
     return True
