@@ -10,7 +10,6 @@ Source: HAProxy 2.6 management guide, "Unix Socket commands" (the same in later 
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -105,22 +104,32 @@ def gateway_config(servers: Iterable[Server]) -> str:
 def server_weights(fleets: Mapping[str, tuple[int, int]]) -> dict[str, int]:
     """Return the weight of one server of each fleet, given (percent, replicas) by fleet.
 
-    Exact where HAProxy's 256 steps allow it (fleets of 2 and 1 replicas at 90 and 10 percent get 9
-    and 2), else the nearest. A fleet that is to take something never rounds to nothing.
+    The smallest weights that HAProxy allows whose shares are nearest to those asked for (fleets of
+    2 and 1 replicas at 90 and 10 percent get 9 and 2). A fleet that is to take something never
+    rounds to nothing.
     """
     shares = {
         name: Fraction(percent, replicas) if replicas else Fraction(0)
         for name, (percent, replicas) in fleets.items()
     }
-    if not any(shares.values()):
+    largest = max(shares.values(), default=Fraction(0))
+    if not largest:
         return dict.fromkeys(fleets, 0)
-    scale = math.lcm(*(share.denominator for share in shares.values()))
-    whole = {name: int(share * scale) for name, share in shares.items()}
-    divisor = math.gcd(*whole.values())
-    if max(whole.values()) // divisor <= MAX_WEIGHT:
-        return {name: weight // divisor for name, weight in whole.items()}
-    step = Fraction(MAX_WEIGHT, max(whole.values()))
-    return {name: max(round(w * step), 1) if w else 0 for name, w in whole.items()}
+    candidates = (
+        {name: max(round(s / largest * top), 1) if s else 0 for name, s in shares.items()}
+        for top in range(1, MAX_WEIGHT + 1)
+    )
+    return min(candidates, key=lambda weights: _off(weights, fleets))
+
+
+def _off(weights: Mapping[str, int], fleets: Mapping[str, tuple[int, int]]) -> Fraction:
+    """Return how far the fleet that is farthest from its share is from it."""
+    taken = {name: weights[name] * replicas for name, (_, replicas) in fleets.items()}
+    asked = {name: percent if replicas else 0 for name, (percent, replicas) in fleets.items()}
+    return max(
+        abs(Fraction(taken[name], sum(taken.values())) - Fraction(asked[name], sum(asked.values())))
+        for name in fleets
+    )
 
 
 class RuntimeApi:
