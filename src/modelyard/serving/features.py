@@ -111,11 +111,11 @@ class Reader:
         )
         if not plain or self._not_null:
             return None
+        if math.inf in numbers or -math.inf in numbers:
+            return None
         try:
             row = np.array([numbers], dtype=np.float64)
         except OverflowError:
-            return None
-        if np.isinf(row).any():
             return None
         return Features(row, np.array([texts], dtype=object))
 

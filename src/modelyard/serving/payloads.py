@@ -19,6 +19,7 @@ from modelyard.domain.values import Contract
 from modelyard.errors import RequestError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_TEXT = frozenset({str})
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _split(value: Any, form: str, contract: Contract) -> Rows:
     if not isinstance(value, dict) or not {"columns", "data"} <= value.keys():
         raise RequestError(f"{form} must be an object with columns and data.", form)
     columns = value["columns"]
-    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+    if not isinstance(columns, list) or not _TEXT.issuperset(map(type, columns)):
         raise RequestError(f"{form}.columns must be a list of names.", f"{form}.columns")
     return _from_lists(value["data"], columns, f"{form}.data")
 
