@@ -151,7 +151,7 @@ def test_a_request_id_that_could_break_a_log_is_replaced(client: Client) -> None
         )
         ids.add(answer.headers["X-Request-Id"])
     assert len(ids) == 3
-    assert all(len(made) == 32 for made in ids)
+    assert all(re.fullmatch("[0-9a-f]{24}-[0-9a-f]+", made) for made in ids)
 
 
 def test_an_answer_is_given_and_counted_when_the_log_cannot_be_written(

@@ -7,6 +7,7 @@ and `/docs`. An ASGI application without a framework: what it needs of one fits 
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -68,7 +69,8 @@ class Replica:
         self._replica = replica
         self._limits = limits or Limits()
         self._api_keys = api_keys
-        self._held = 0
+        self._held_bytes = 0
+        self._own_id, self._requests = os.urandom(12).hex(), itertools.count()
         self.metrics = ReplicaMetrics(bundle.manifest.version, replica)
         self._scorer = Scorer(
             bundle, log, self.metrics, replica=replica, clock=clock, limits=self._limits
@@ -140,6 +142,10 @@ class Replica:
         body = b"" if method == "HEAD" else answer.body
         await send({"type": "http.response.body", "body": body})
 
+    def _next_id(self) -> str:
+        """Return an id that no other request has, of this replica or another."""
+        return f"{self._own_id}-{next(self._requests):x}"
+
     async def _tell(self, path: str, method: str, request: Request) -> Answer:
         handler = self._telling.get(path)
         if handler is None and path not in self._predicting:
@@ -154,7 +160,7 @@ class Replica:
         """Answer a request for predictions, whatever becomes of it."""
         begun = time.perf_counter()
         given = request.header(b"x-request-id")
-        request.id = given if given and _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+        request.id = given if given and _REQUEST_ID.fullmatch(given) else self._next_id()
         keys = self._api_keys
         if keys is not None and not keys.allow(request.header(b"authorization")):
             answer = self._error(401, "An API key is needed: Authorization: Bearer KEY.", request)
@@ -164,6 +170,8 @@ class Replica:
                 answer = await handler(request)
             except Exception as err:
                 answer = self._refusal(err, request)
+            finally:
+                self._held_bytes -= request.held_bytes
         answer.headers.append((b"x-request-id", request.id.encode()))
         self.metrics.request(answer.status, time.perf_counter() - begun)
         return answer
@@ -201,29 +209,27 @@ class Replica:
                 )
         with_probabilities = self._wants_probabilities(request.flag("probabilities"))
         contract = self._scorer.contract
-        with _Held(self, request) as held:
-            body = await held.read()
-            rows = parse_json(body, contract) if is_json else parse_csv(body)
-            scored = await self._scorer.score(rows, request.id, numeric_text=True)
-        content: dict[str, Any] = {"predictions": scored.prediction.predictions}
+        body = await self._read(request)
+        rows = parse_json(body, contract) if is_json else parse_csv(body)
+        said = await self._scorer.score(rows, request.id, numeric_text=True)
+        content: dict[str, Any] = {"predictions": said.predictions}
         if with_probabilities:
-            content["probabilities"] = scored.prediction.probabilities
+            content["probabilities"] = said.probabilities
             content["classes"] = contract.classes
         return as_json(content)
 
     async def _infer(self, request: Request) -> Answer:
         """The Open Inference Protocol."""
         manifest = self._bundle.manifest
-        with _Held(self, request) as held:
-            payload = decode_json(await held.read())
-            rows, identity, outputs = read_inference(payload, manifest.contract)
-            self._wants_probabilities(PROBABILITIES in outputs)
-            if identity is not None and _REQUEST_ID.fullmatch(identity):
-                request.id = identity
-            scored = await self._scorer.score(rows, request.id, numeric_text=False)
+        payload = decode_json(await self._read(request))
+        rows, identity, outputs = read_inference(payload, manifest.contract)
+        self._wants_probabilities(PROBABILITIES in outputs)
+        if identity is not None and _REQUEST_ID.fullmatch(identity):
+            request.id = identity
+        said = await self._scorer.score(rows, request.id, numeric_text=False)
         return as_json(
             write_inference(
-                scored.prediction,
+                said,
                 manifest.contract,
                 model=manifest.model,
                 version=manifest.version,
@@ -231,6 +237,16 @@ class Replica:
                 outputs=outputs,
             )
         )
+
+    async def _read(self, request: Request) -> bytes:
+        """Return the body, or raise OverloadedError when others hold as much as there may be."""
+        limits = self._limits
+        if self._held_bytes > limits.held_bytes:
+            raise OverloadedError("Too many large requests wait already: try again in a second.")
+        body = await request.body(limits.body_bytes, limits.seconds)
+        request.held_bytes = len(body)
+        self._held_bytes += request.held_bytes
+        return body
 
     def _wants_probabilities(self, wanted: bool) -> bool:
         if wanted and not self._scorer.gives_probabilities:
@@ -273,31 +289,6 @@ class Replica:
         except orjson.JSONEncodeError:
             # an error may quote what no encoding can carry, such as half a surrogate pair
             return Answer(json.dumps(content).encode(), status)
-
-
-class _Held:
-    """The memory that a request's body takes, counted for as long as it is held."""
-
-    def __init__(self, replica: Replica, request: Request) -> None:
-        self._replica = replica
-        self._request = request
-        self._size = 0
-
-    def __enter__(self) -> _Held:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._replica._held -= self._size
-
-    async def read(self) -> bytes:
-        """Return the body, or raise OverloadedError when others hold as much as there may be."""
-        limits = self._replica._limits
-        if self._replica._held > limits.held_bytes:
-            raise OverloadedError("Too many large requests wait already: try again in a second.")
-        body = await self._request.body(limits.body_bytes, limits.seconds)
-        self._size = len(body)
-        self._replica._held += self._size
-        return body
 
 
 def _always(answer: Answer) -> Handler:

@@ -38,7 +38,7 @@ class Limits:
     """From a whole request to its answer, and for the reading of one."""
 
 
-@dataclass(eq=False)
+@dataclass(slots=True, eq=False)
 class _Waiting:
     features: Features
     answer: asyncio.Future[Prediction]
@@ -66,6 +66,7 @@ class Batcher:
         self._on_batch = on_batch
         self._waiting: deque[_Waiting] = deque()
         self._busy = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="predict")
 
     async def predict(self, features: Features) -> Prediction:
@@ -78,7 +79,7 @@ class Batcher:
             raise OverloadedError(
                 f"{len(self._waiting)} requests wait already: try again in a second."
             )
-        loop = asyncio.get_running_loop()
+        loop = self._running()
         answer = loop.create_future()
         self._waiting.append(_Waiting(features, answer, loop.time() + self._limits.seconds))
         if not self._busy:
@@ -87,11 +88,17 @@ class Batcher:
             loop.call_soon(self._drain)
         return await answer
 
+    def _running(self) -> asyncio.AbstractEventLoop:
+        """Return the event loop; before Python 3.12 to ask for it is a system call each time."""
+        if self._loop is None or self._loop.is_closed():
+            self._loop = asyncio.get_running_loop()
+        return self._loop
+
     def close(self) -> None:
         self._worker.shutdown(wait=False)
 
     def _drain(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._running()
         batch = self._next_batch(loop.time())
         if not batch:
             self._busy = False
@@ -162,14 +169,13 @@ class Batcher:
 
     def _expire(self, batch: list[_Waiting]) -> None:
         """Tell those whose time is up while a thread is busy, and look again for the next ones."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self._running().time()
         late = [r for r in (*batch, *self._waiting) if r.deadline <= now and not r.answer.done()]
         for request in late:
             request.answer.set_exception(self._too_late())
         left = [r.deadline for r in (*batch, *self._waiting) if not r.answer.done()]
         if left and self._busy:
-            loop.call_at(min(left), self._expire, batch)
+            self._running().call_at(min(left), self._expire, batch)
 
     def _too_late(self) -> DeadlineError:
         return DeadlineError(

@@ -20,7 +20,7 @@ _PLAIN_NUMBERS = frozenset({float, int, bool, type(None)})
 _PLAIN_TEXTS = frozenset({str, type(None)})
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)  # not frozen: that costs as much as all else of one row's
 class Features:
     """The features of n rows, each block in the order of the contract's columns of that kind."""
 
@@ -85,11 +85,11 @@ class Reader:
         """
         if not rows:
             raise RequestError("There are no rows to predict: send at least one.")
+        if rows == 1 and (features := self._read_plain_row(cells)) is not None:
+            return features
         for name in self._required:
             if name not in cells:
                 self._refuse_missing(cells)
-        if rows == 1 and (features := self._read_plain_row(cells)) is not None:
-            return features
         absent = (None,) * rows
         features = Features(
             self._numbers([cells.get(name, absent) for name in self._numeric], rows),

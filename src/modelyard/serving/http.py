@@ -35,6 +35,8 @@ class Request:
     headers: dict[bytes, bytes]
     id: str = ""
     """What the request is called in answers and logs."""
+    held_bytes: int = 0
+    """What its body takes of the memory for all that are read or wait."""
 
     def header(self, name: bytes) -> str:
         return self.headers.get(name, b"").decode("latin-1")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -41,14 +40,6 @@ INLINE_ROWS = {Runtime.COMPILED: 2000, Runtime.SKLEARN: 256}
 """Batches that hold up the event loop for a few (compiled) or a few tens of milliseconds."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Rows with what was said about them."""
-
-    ids: list[str]
-    prediction: Prediction
 
 
 class Scorer:
@@ -95,7 +86,7 @@ class Scorer:
     def gives_probabilities(self) -> bool:
         return self._bundle.predictor.gives_probabilities
 
-    async def score(self, rows: Rows, request_id: str, *, numeric_text: bool) -> Scored:
+    async def score(self, rows: Rows, request_id: str, *, numeric_text: bool) -> Prediction:
         """Validate, predict and log rows.
 
         Raises RequestError for rows that break the contract, TooLargeError for too many of them,
@@ -107,9 +98,9 @@ class Scorer:
                 "may have. Send fewer rows."
             )
         features = self._readers[numeric_text].read(rows.cells, rows.count)
-        at = self._clock().astimezone(UTC)
-        ids = _ids(rows, self._contract, request_id)
-        times = _times(rows, self._contract, at)
+        at = self._clock()
+        ids = _given_ids(rows, self._contract)
+        times = _given_times(rows, self._contract, at)
         try:
             said = await self._batcher.predict(features)
         except (OverloadedError, DeadlineError):
@@ -128,26 +119,30 @@ class Scorer:
         self._metrics.predicted(rows.count)
         if self._log is not None:
             self._append(self._log, request_id, at, ids, times, features, said)
-        return Scored(ids, said)
+        return said
 
     def _append(
         self,
         log: InferenceLog,
         request_id: str,
         at: datetime,
-        ids: list[str],
-        times: list[str],
+        ids: Sequence[str | None],
+        times: Sequence[str | None],
         features: Features,
         said: Prediction,
     ) -> None:
-        """Log a request before it is answered."""
+        """Log a request before it is answered.
+
+        Rows without an id get one of the request's id and their number, without a time this one.
+        """
+        now = at.isoformat()
         # an InferenceRecord, without what the segment says of all of them
         line = orjson.dumps(
             {
                 "request_id": request_id,
-                "at": at.isoformat(),
-                "ids": ids,
-                "times": times,
+                "at": now,
+                "ids": [f"{request_id}-{row}" if i is None else i for row, i in enumerate(ids)],
+                "times": [now if time is None else time for time in times],
                 "rows": _json_cells(features, self._order),
                 "predictions": said.predictions,
                 "probabilities": said.probabilities,
@@ -161,14 +156,13 @@ class Scorer:
             _log.exception("request %s was answered but not logged", request_id)
 
 
-def _ids(rows: Rows, contract: Contract, request_id: str) -> list[str]:
-    """Return one id a row: the caller's, or one made of the request's id and the row's number."""
+def _given_ids(rows: Rows, contract: Contract) -> Sequence[str | None]:
+    """Return the caller's id of each row, None for one that has none."""
     given = _column(rows, contract.id)
     if given is None:
-        return [f"{request_id}-{row}" for row in range(rows.count)]
+        return (None,) * rows.count
     return [
-        f"{request_id}-{row}" if _missing(value) else _id(value, row, contract.id)
-        for row, value in enumerate(given)
+        None if _missing(value) else _id(value, row, contract.id) for row, value in enumerate(given)
     ]
 
 
@@ -181,14 +175,13 @@ def _id(value: Any, row: int, field: str | None) -> str:
     )
 
 
-def _times(rows: Rows, contract: Contract, at: datetime) -> list[str]:
-    """Return one event time a row as ISO 8601 in UTC: the caller's, or when the request came."""
+def _given_times(rows: Rows, contract: Contract, at: datetime) -> Sequence[str | None]:
+    """Return the caller's event time of each row as ISO 8601 in UTC, None for one without."""
     given = _column(rows, contract.time)
-    now = at.isoformat()
     if given is None:
-        return [now] * rows.count
+        return (None,) * rows.count
     return [
-        now if _missing(value) else _time(value, row, contract.time, at)
+        None if _missing(value) else _time(value, row, contract.time, at)
         for row, value in enumerate(given)
     ]
 

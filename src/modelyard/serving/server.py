@@ -133,6 +133,7 @@ def server_config(app: ASGIApp, **more: object) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # who asked is neither logged nor decided on
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_IN_FLIGHT_SECONDS,
         **more,  # pyright: ignore[reportArgumentType]
