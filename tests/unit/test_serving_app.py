@@ -199,3 +199,11 @@ def test_version_and_metrics_tell_what_runs(client: Client, regression: Bundle) 
     assert f"modelyard_errors_total{{{labels}}} 1.0" in text
     assert f"modelyard_rows_total{{{labels}}} 2.0" in text
     assert f"modelyard_request_seconds_count{{{labels}}} 2.0" in text
+
+
+def test_nan_is_a_missing_value_and_stays_text_in_text(client: Client, log: InferenceLog) -> None:
+    body = rb'{"instances": [{"temp": NaN, "season": "a \"NaN", "wind":NaN, "row_id": "NaN"}]}'
+    assert client.post("/invocations", content=body).is_success
+    (line,) = logged(log)
+    assert line["rows"] == [[None, 'a "NaN', None]]
+    assert line["ids"] == ["NaN"]

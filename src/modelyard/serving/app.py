@@ -100,6 +100,8 @@ class Replica:
         page = Answer(docs_page(description).encode(), media_type=b"text/html; charset=utf-8")
         predicting: dict[str, Handler] = {
             "/invocations": self._invocations,
+            # where `mlflow.deployments` asks a server that has several models
+            f"/endpoints/{manifest.model}/invocations": self._invocations,
             f"{model}/infer": self._infer,
             f"{version}/infer": self._infer,
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from modelyard.errors import RequestError
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _TEXT = frozenset({str})
 
+# A text is consumed to its end, or to the body's: what is never closed is looked at once only.
+_TEXT_OR_NAN = re.compile(rb'"(?:[^"\\]+|\\.)*+"?|\bNaN\b', re.DOTALL)
+
 
 @dataclass(slots=True, eq=False)
 class Rows:
@@ -31,17 +35,27 @@ class Rows:
 
 
 def decode_json(body: bytes) -> Any:
-    """Return what a JSON body says. Raises RequestError for one that is not JSON."""
+    """Return what a JSON body says; NaN counts as null, since clients in Python write it so.
+
+    Raises RequestError for one that is not JSON.
+    """
+    body = body.removeprefix(_BYTE_ORDER_MARK)
     try:
-        return orjson.loads(body.removeprefix(_BYTE_ORDER_MARK))
+        return orjson.loads(body)
     except orjson.JSONDecodeError as err:
-        for constant in ("NaN", "Infinity"):
-            if constant.encode() in body:
-                raise RequestError(
-                    f"The body is not JSON: {err}. {constant} is not JSON: send null for a "
-                    "missing value."
-                ) from err
-        raise RequestError(f"The body is not JSON: {err}.") from err
+        if b"NaN" not in body:
+            raise _not_json(err, body) from err
+    # pandas' missing value in json.dumps: MLflow's own client sends it, and its server takes it
+    body = _TEXT_OR_NAN.sub(lambda found: b"null" if found[0] == b"NaN" else found[0], body)
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as err:
+        raise _not_json(err, body) from err
+
+
+def _not_json(err: orjson.JSONDecodeError, body: bytes) -> RequestError:
+    hint = " Infinity is not JSON: send a finite number, or null." if b"Infinity" in body else ""
+    return RequestError(f"The body is not JSON: {err}.{hint}")
 
 
 def parse_json(body: bytes, contract: Contract) -> Rows:
