@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -20,7 +16,9 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from benchmarks.claims import Claim, claim, show
+from benchmarks.claims import Claim, claim, console, main, show
+from benchmarks.replicas import serve
+from benchmarks.serving_description import examine
 from modelyard.adapters.learning.packaging import package_release
 from modelyard.adapters.learning.pipelines import build_pipeline
 from modelyard.config import Training
@@ -70,27 +68,31 @@ _TYPES = ("application/json",) * 8 + ("text/csv", "application/json; charset=utf
 
 def measure_fuzz(quick: bool) -> list[Claim]:
     """Send malformed bodies among good requests, and look at statuses, answers and memory."""
-    count, seconds = (1_000, 5.0) if quick else (BODIES, 60.0)
+    count, seconds, examples = (1_000, 5.0, 20) if quick else (BODIES, 600.0, 1_000)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        process, url = _start(folder)
-        try:
-            statuses, leaks, traces = _attack(url, count)
-            growth = _grow(url, psutil.Process(process.pid), seconds)
-        finally:
-            process.terminate()
-            process.wait(20)
+        digest = _package(folder)
+        with serve(folder / "bundle", digest, "--log", str(folder / "log")) as replica:
+            statuses, leaks, traces = _attack(replica.url, count)
+            described = examine(replica.url, folder / "described", examples=examples)
+            growth = _grow(replica.url, psutil.Process(replica.pid), seconds)
     show("Malformed requests", ("status", "answers"), sorted(statuses.items()))
+    if described.failures:
+        console.print(described.said)
     return [
         claim("malformed bodies sent", sum(statuses.values()), ">=", count),
         claim("answers with 5xx", sum(n for s, n in statuses.items() if s >= 500), "<=", 0),
         claim("answers with another request's data", leaks, "<=", 0),
         claim("answers with a stack trace or a path", traces, "<=", 0),
+        claim("requests made from the OpenAPI description", described.cases, ">=", 10 * examples),
+        claim("of them, answered with predictions", described.accepted, ">=", examples),
+        claim("answers that break the description", described.failures, "<=", 0),
         claim("memory after load / before", growth, "<=", 1.1),
     ]
 
 
-def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+def _package(folder: Path) -> str:
+    """Write a bundle below a folder and return its digest."""
     rng = np.random.default_rng(SEED)
     rows = pd.DataFrame({"a": rng.normal(size=500), "b": rng.normal(size=500)})
     rows["c"] = rng.choice(["x", "y", MARK], 500)
@@ -111,7 +113,7 @@ def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     training = Training(estimator="sklearn.ensemble.HistGradientBoostingClassifier")
     pipeline: Any = build_pipeline(training, contract)
     pipeline.fit(prepare_features(rows, contract), labels)
-    packaged = package_release(
+    return package_release(
         folder / "bundle",
         model="fuzz",
         version="1.0.0",
@@ -121,36 +123,7 @@ def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
         holdout=rows,
         requirements=str,
         provenance={},
-    )
-    ready, told = os.pipe()
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as server:
-        port = server.getsockname()[1]
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "modelyard.serving.replica",
-                "--bundle",
-                str(folder / "bundle"),
-                "--digest",
-                packaged.digest,
-                "--log",
-                str(folder / "log"),
-                "--fd",
-                str(server.fileno()),
-                "--ready-fd",
-                str(told),
-                "--grace",
-                "1",
-            ],
-            pass_fds=(server.fileno(), told),
-            stderr=(folder / "errors.log").open("w"),
-        )
-        os.close(told)
-        if not os.read(ready, 1):
-            raise RuntimeError((folder / "errors.log").read_text())
-        os.close(ready)
-    return process, f"http://127.0.0.1:{port}"
+    ).digest
 
 
 def _attack(url: str, count: int) -> tuple[Counter[int], int, int]:
@@ -252,3 +225,7 @@ def _grow(url: str, process: psutil.Process, seconds: float) -> float:
     with httpx.Client(base_url=url, timeout=60) as client:
         before = load(time.monotonic() + max(seconds / 6, 3))
         return load(time.monotonic() + seconds) / before
+
+
+if __name__ == "__main__":
+    main(__doc__ or "", measure_fuzz)

@@ -18,9 +18,9 @@ import pandas as pd
 import pytest
 import requests
 
+from benchmarks.replicas import serve
 from modelyard.adapters.workspace import Workspace
 from tests.projects import build, load_mlflow, rides
-from tests.replica_process import replica
 from tests.serving_bundles import BINARY, REGRESSION, bundle_of, fit_classifier, fit_regressor
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def mlflow_loaded() -> None:
 @pytest.fixture(scope="module")
 def regressor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("regressor") / "r"
-    with replica(folder, bundle_of(folder, fit_regressor(), REGRESSION)) as url:
-        yield url
+    with serve(folder, bundle_of(folder, fit_regressor(), REGRESSION)) as replica:
+        yield replica.url
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +146,9 @@ def test_an_example_that_mlflow_wrote_for_a_classifier_is_a_request_as_it_is(
         )
     example = (tmp_path / "logged" / "serving_input_example.json").read_bytes()
     digest = bundle_of(tmp_path / "r", classifier, BINARY)
-    with replica(tmp_path / "r", digest) as url:
+    with serve(tmp_path / "r", digest) as replica:
         answer = httpx.post(
-            f"{url}/invocations?probabilities=true",
+            f"{replica.url}/invocations?probabilities=true",
             content=example,
             headers=JSON,
         ).json()
@@ -178,12 +178,14 @@ def test_mlflow_models_predict_says_the_same_of_a_releases_logged_model(
     )
     own: dict[str, Any] = json.loads(written.read_text())
     bundle = workspace.project.home / built.build.bundle
-    with replica(bundle, built.build.digest) as url:
-        asked = httpx.post(f"{url}/invocations", content=file.read_bytes(), headers=JSON)
+    with serve(bundle, built.build.digest) as replica:
+        asked = httpx.post(f"{replica.url}/invocations", content=file.read_bytes(), headers=JSON)
         uri, copy = built.candidate.mlflow_model_uri, str(tmp_path / "logged")
         logged_model = Path(mlflow.artifacts.download_artifacts(uri, dst_path=copy))
-        example = logged_model / "serving_input_example.json"
-        logged = httpx.post(f"{url}/invocations", content=example.read_bytes(), headers=JSON)
+        example = (logged_model / "serving_input_example.json").read_bytes()
+        logged = httpx.post(
+            f"{replica.url}/invocations", content=example.read_bytes(), headers=JSON
+        )
     assert asked.json()["predictions"] == pytest.approx(own["predictions"])
     assert len(own["predictions"]) == 20
     assert len(logged.json()["predictions"]) == 5

@@ -207,3 +207,12 @@ def test_nan_is_a_missing_value_and_stays_text_in_text(client: Client, log: Infe
     (line,) = logged(log)
     assert line["rows"] == [[None, 'a "NaN', None]]
     assert line["ids"] == ["NaN"]
+
+
+def test_an_id_that_pandas_made_a_float_is_the_integer_that_it_was(
+    client: Client, log: InferenceLog
+) -> None:
+    rows = [ROW | {"row_id": value} for value in (12.0, None, 2**64 - 1)]
+    assert client.post("/invocations", json={"instances": rows}).is_success
+    ids = logged(log)[0]["ids"]
+    assert (ids[0], ids[2]) == ("12", "18446744073709551615")

@@ -31,7 +31,7 @@ INFER = "/v2/models/bikes/infer"
 KEY = "a-key-of-thirty-two-characters-x"
 
 
-def tensor(name: str, datatype: str, data: list[Any]) -> dict[str, Any]:
+def tensor(name: str, datatype: Any, data: list[Any]) -> dict[str, Any]:
     return {"name": name, "shape": [len(data)], "datatype": datatype, "data": data}
 
 
@@ -78,6 +78,7 @@ def test_probabilities_are_an_output(binary: Bundle) -> None:
         ([], "no rows"),
         ([3], "must be an object"),
         ([tensor("temp", "FP8", [1])], "datatype must be one of"),
+        ([tensor("temp", {}, [1])], "datatype must be one of"),
         ([{**tensor("temp", "FP64", [1]), "shape": [2]}], "means 2 values, data has 1"),
         ([{**tensor("temp", "FP64", [1]), "shape": [-1]}], "shape must be"),
         ([tensor("temp", "FP64", ["x"])], "expected FP64 or null, got str"),
@@ -88,6 +89,24 @@ def test_probabilities_are_an_output(binary: Bundle) -> None:
 )
 def test_a_bad_tensor_is_named(client: Client, inputs: list[Any], message: str) -> None:
     answer = client.post(INFER, json={"inputs": inputs})
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"outputs": {}}, "outputs must be a list"),
+        ({"outputs": [{"name": "scores"}]}, "got 'scores'"),
+        ({"outputs": [{"name": []}]}, "are known, got"),
+        ({"parameters": "probabilities"}, "parameters must be an object"),
+        ({"parameters": {"probabilities": 1}}, "must be true or false"),
+    ],
+)
+def test_an_output_that_is_asked_for_wrongly_is_refused(
+    client: Client, asked: dict[str, Any], message: str
+) -> None:
+    answer = client.post(INFER, json={"inputs": INPUTS} | asked)
     assert answer.status_code == 400
     assert message in answer.json()["error"]
 

@@ -46,6 +46,12 @@ BAD = [
     (b'{"instances": [{"temp": 1, "season": "a", "hour": "noon"}]}', "hour", "expected a time"),
     (b'{"instances": [{"temp": 1, "season": "a", "hour": 5}]}', "hour", "expected a time"),
     (b'{"instances": [{"temp": 1, "season": "a", "row_id": {}}]}', "row_id", "expected text"),
+    (b'{"instances": [{"temp": 1, "season": "a", "row_id": 1.5}]}', "row_id", "expected text"),
+    (
+        b'{"instances": [{"temp": 1, "season": "a", "row_id": -9223372036854775809}]}',
+        "row_id",
+        "expected text",
+    ),
     (b'{"instances": [{"temp": 1, "season": "\xed\xa0\x80"}]}', None, "not JSON"),
     (b'{"inputs": {"\xed\xa0\x80": [1, 2], "temp": [1]}}', None, "not JSON"),
     (

@@ -89,7 +89,12 @@ class Replica:
         manifest = self._bundle.manifest
         model = f"/v2/models/{manifest.model}"
         version = f"{model}/versions/{manifest.version}"
-        description = describe_service(manifest, probabilities=self._scorer.gives_probabilities)
+        description = describe_service(
+            manifest,
+            probabilities=self._scorer.gives_probabilities,
+            max_rows=self._limits.rows,
+            needs_key=self._api_keys is not None,
+        )
         metadata = model_metadata(
             manifest.contract,
             model=manifest.model,

@@ -25,6 +25,7 @@ _TAKEN: dict[str, frozenset[type]] = {
     **dict.fromkeys(_INTEGERS, frozenset({int, type(None)})),
     **dict.fromkeys(_FLOATS, frozenset({int, float, type(None)})),
 }
+DATATYPES = tuple(sorted(_TAKEN))
 
 
 def server_metadata(version: str) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def model_metadata(
         ]
         + extra,
         "outputs": [
-            {"name": PREDICT, "datatype": _outcome_type(contract), "shape": [-1]},
+            {"name": PREDICT, "datatype": outcome_type(contract), "shape": [-1]},
             *(
                 [{"name": PROBABILITIES, "datatype": "FP64", "shape": [-1, len(contract.classes)]}]
                 if probabilities
@@ -110,7 +111,7 @@ def write_inference(
     tensors: list[dict[str, Any]] = []
     for name in outputs:
         if name == PREDICT:
-            kind = _outcome_type(contract)
+            kind = outcome_type(contract)
             tensor = {"name": name, "shape": [rows], "datatype": kind, "data": said.predictions}
         else:
             assert said.probabilities is not None
@@ -125,7 +126,8 @@ def write_inference(
     return {"model_name": model, "model_version": version, "id": identity, "outputs": tensors}
 
 
-def _outcome_type(contract: Contract) -> str:
+def outcome_type(contract: Contract) -> str:
+    """Return the datatype of predictions."""
     return "BYTES" if contract.task.is_classification else "FP64"
 
 
@@ -135,10 +137,8 @@ def _read_tensor(tensor: Any, where: str) -> tuple[str, list[int], list[Any]]:
     name, shape, datatype, data = (tensor.get(k) for k in ("name", "shape", "datatype", "data"))
     if not isinstance(name, str):
         raise RequestError(f"{where}.name must be text.", f"{where}.name")
-    if datatype not in _TAKEN or not isinstance(datatype, str):
-        raise RequestError(
-            f"Input {name!r}: datatype must be one of {', '.join(sorted(_TAKEN))}.", name
-        )
+    if not isinstance(datatype, str) or datatype not in _TAKEN:
+        raise RequestError(f"Input {name!r}: datatype must be one of {', '.join(DATATYPES)}.", name)
     if (
         not isinstance(shape, list)
         or not all(type(size) is int and size >= 0 for size in shape)
@@ -184,18 +184,22 @@ def _read_matrix(
 
 def _read_outputs(payload: dict[str, Any]) -> tuple[str, ...]:
     """Return the outputs asked for; by default the prediction, and probabilities by parameter."""
-    given = payload.get("outputs")
-    if given:
-        if not isinstance(given, list) or not all(isinstance(output, dict) for output in given):
-            raise RequestError("outputs must be a list of objects with a name.", "outputs")
-        names = [output.get("name") for output in given]
-        for output in names:
-            if output not in (PREDICT, PROBABILITIES):
-                raise RequestError(
-                    f"outputs: {PREDICT} and {PROBABILITIES} are known, got {output!r:.60}.",
-                    "outputs",
-                )
-        return tuple(dict.fromkeys(map(str, names)))
-    parameters = payload.get("parameters")
-    wanted = parameters.get(PROBABILITIES) if isinstance(parameters, dict) else None
-    return (PREDICT, PROBABILITIES) if wanted is True else (PREDICT,)
+    given, parameters = payload.get("outputs"), payload.get("parameters")
+    if parameters is not None and not isinstance(parameters, dict):
+        raise RequestError("parameters must be an object.", "parameters")
+    wanted = parameters.get(PROBABILITIES, False) if parameters else False
+    if not isinstance(wanted, bool):
+        raise RequestError(f"{PROBABILITIES} must be true or false.", "parameters")
+    if given is not None and not (
+        isinstance(given, list) and all(isinstance(output, dict) for output in given)
+    ):
+        raise RequestError("outputs must be a list of objects with a name.", "outputs")
+    if not given:
+        return (PREDICT, PROBABILITIES) if wanted else (PREDICT,)
+    names = [output.get("name") for output in given]
+    for output in names:
+        if output not in (PREDICT, PROBABILITIES):
+            raise RequestError(
+                f"outputs: {PREDICT} and {PROBABILITIES} are known, got {output!r:.60}.", "outputs"
+            )
+    return tuple(dict.fromkeys(names))

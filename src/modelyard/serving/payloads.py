@@ -70,7 +70,7 @@ def parse_json(body: bytes, contract: Contract) -> Rows:
             f"The body must be a JSON object with exactly one of {', '.join(_FORMS)}; "
             f"found {', '.join(forms) or 'none'}."
         )
-    if payload.get("params"):
+    if payload.get("params") not in (None, {}):
         raise RequestError("This service takes no params: leave them out.", "params")
     return _FORMS[forms[0]](payload[forms[0]], forms[0], contract)
 

@@ -36,6 +36,9 @@ from modelyard.serving.predictor import Prediction
 EARLIEST_EVENT = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST_EVENT_AHEAD = timedelta(days=366)
 
+_LEAST_ID, _IDS_END = -(2**63), 2**64
+"""Integers that are read exactly; those beyond come as floats, the nearest ones as these two."""
+
 INLINE_ROWS = {Runtime.COMPILED: 2000, Runtime.SKLEARN: 256}
 """Batches that hold up the event loop for a few (compiled) or a few tens of milliseconds."""
 
@@ -169,6 +172,9 @@ def _given_ids(rows: Rows, contract: Contract) -> Sequence[str | None]:
 def _id(value: Any, row: int, field: str | None) -> str:
     if isinstance(value, str | int) and not isinstance(value, bool):
         return str(value)
+    # pandas makes an integer column with a missing value one of floats
+    if isinstance(value, float) and value.is_integer() and _LEAST_ID < value < _IDS_END:
+        return str(int(value))
     raise RequestError(
         f"Column {field!r}, row {row}: expected text, an integer or null, got {_shown(value)}.",
         field,
