@@ -183,9 +183,7 @@ def test_mlflow_models_predict_says_the_same_of_a_releases_logged_model(
         uri, copy = built.candidate.mlflow_model_uri, str(tmp_path / "logged")
         logged_model = Path(mlflow.artifacts.download_artifacts(uri, dst_path=copy))
         example = (logged_model / "serving_input_example.json").read_bytes()
-        logged = httpx.post(
-            f"{replica.url}/invocations", content=example.read_bytes(), headers=JSON
-        )
+        logged = httpx.post(f"{replica.url}/invocations", content=example, headers=JSON)
     assert asked.json()["predictions"] == pytest.approx(own["predictions"])
     assert len(own["predictions"]) == 20
     assert len(logged.json()["predictions"]) == 5

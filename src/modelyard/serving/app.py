@@ -24,6 +24,7 @@ from modelyard.errors import DeadlineError, OverloadedError, RequestError, TooLa
 from modelyard.serving.api_keys import ApiKeys
 from modelyard.serving.batching import Limits
 from modelyard.serving.bundle import Bundle
+from modelyard.serving.docs_page import docs_page
 from modelyard.serving.http import Answer, ClientGoneError, Receive, Request, Scope, Send, as_json
 from modelyard.serving.inference_log import InferenceLog, utc_now
 from modelyard.serving.inference_protocol import (
@@ -34,7 +35,7 @@ from modelyard.serving.inference_protocol import (
     write_inference,
 )
 from modelyard.serving.metrics import CONTENT_TYPE, ReplicaMetrics
-from modelyard.serving.openapi import describe_service, docs_page
+from modelyard.serving.openapi import describe_service
 from modelyard.serving.payloads import decode_json, parse_csv, parse_json
 from modelyard.serving.scoring import Scorer
 
