@@ -42,8 +42,9 @@ def examine(
     Every check is on (server errors, statuses, content types, headers and schemas of answers,
     methods, keys, refusal of what is forbidden), but for one: that all that is allowed is taken
     cannot hold where JSON Schema cannot say what is taken. It knows no header line of a CSV, and
-    not that two lists are of one length. So that check is made on a description without these:
-    `plain`. Stateful testing is off: nothing is made by one request that another one could use.
+    not that two lists, or bytes and what says how many, are of one length. So that check is made on
+    a description without these: `plain`. Stateful testing is off: nothing is made by one request
+    that another one could use.
     By default the description is the replica's own.
     """
     described = description or httpx.get(f"{url}/openapi.json").raise_for_status().json()
@@ -82,7 +83,10 @@ def plain(description: dict[str, Any]) -> dict[str, Any]:
         inference["parameters"] = {"type": ["object", "null"], "maxProperties": 0}
     for path, methods in found["paths"].items():
         if path.endswith(_POSTED):
-            methods["post"]["requestBody"]["content"].pop("text/csv", None)
+            post = methods["post"]
+            json_body = {"application/json": post["requestBody"]["content"]["application/json"]}
+            post["requestBody"]["content"] = json_body
+            post["parameters"] = [p for p in post["parameters"] if "Length" not in p["name"]]
     return found
 
 

@@ -273,3 +273,54 @@ def test_a_level_that_the_model_refuses_is_a_bad_request(tmp_path: Path) -> None
         refused = client.post("/invocations", json={"instances": [{"season": "fifth"}]})
         assert (runtime, known.status_code, refused.status_code) == (runtime, 200, 400)
         assert "never saw" in refused.json()["error"]["message"]
+
+
+def binary_body(datatype: str, data: bytes, size: Any, shape: int = 1) -> tuple[bytes, int]:
+    """Return a body with one binary tensor, and the length of its JSON."""
+    head = {
+        "name": "temp",
+        "shape": [shape],
+        "datatype": datatype,
+        "parameters": {"binary_data_size": size},
+    }
+    text = json.dumps({"inputs": [head]}).encode()
+    return text + data, len(text)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (binary_body("FP64", bytes(8), 16), "up to 8"),
+        (binary_body("FP64", bytes(8), -8), "up to 8"),
+        (binary_body("FP64", bytes(8), True), "up to 8"),
+        (binary_body("FP64", bytes(8), 10**30), "up to 8"),
+        (binary_body("FP64", bytes(8), "8"), "up to 8"),
+        (binary_body("FP64", bytes(16), 8), "8 bytes of the body belong to no input"),
+        (binary_body("FP64", bytes(7), 7), "no whole number of FP64"),
+        (binary_body("FP64", bytes(16), 16), "means 1 values, data has 2"),
+        (binary_body("BF16", bytes(2), 2), "cannot be sent as bytes"),
+        (binary_body("BYTES", b"\xff\xff\xff\xff", 4), "text 0 is longer than its tensor"),
+        (binary_body("BYTES", b"\x01\x00", 2), "text 0 is longer than its tensor"),
+        (binary_body("BYTES", b"\x01\x00\x00\x00\xff", 5), "text 0 is not UTF-8"),
+        ((b"{}", 3), "says 3 bytes, the body has 2"),
+        ((b"{}", 10**30), "the body has 2"),
+        ((b"{}", -1), "must be a number of bytes"),
+        ((b"{}", "x"), "must be a number of bytes"),
+        ((b'{"inputs": [{"parameters": 1}]}', ""), "must be an object"),
+    ],
+)
+def test_a_size_that_lies_is_refused(
+    client: Client, body: tuple[bytes, int | str], message: str
+) -> None:
+    content, length = body
+    headers = {"Inference-Header-Content-Length": str(length)}
+    answer = client.post(INFER, content=content, headers=headers)
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]
+
+
+def test_a_binary_tensor_has_no_other_data(client: Client) -> None:
+    both = tensor("temp", "FP64", [1]) | {"parameters": {"binary_data_size": 0}}
+    answer = client.post(INFER, json={"inputs": [both]})
+    assert answer.status_code == 400
+    assert "both data and binary_data_size" in answer.json()["error"]

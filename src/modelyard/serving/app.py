@@ -23,6 +23,7 @@ import orjson
 from modelyard.errors import DeadlineError, OverloadedError, RequestError, TooLargeError
 from modelyard.serving.api_keys import ApiKeys
 from modelyard.serving.batching import Limits
+from modelyard.serving.binary_tensors import LENGTH_HEADER, decode_tensors, encode_tensors
 from modelyard.serving.bundle import Bundle
 from modelyard.serving.docs_page import docs_page
 from modelyard.serving.http import Answer, ClientGoneError, Receive, Request, Scope, Send, as_json
@@ -36,7 +37,7 @@ from modelyard.serving.inference_protocol import (
 )
 from modelyard.serving.metrics import CONTENT_TYPE, ReplicaMetrics
 from modelyard.serving.openapi import describe_service
-from modelyard.serving.payloads import decode_json, parse_csv, parse_json
+from modelyard.serving.payloads import parse_csv, parse_json
 from modelyard.serving.scoring import Scorer
 
 RELEASE_HEADER = b"x-modelyard-release"
@@ -229,22 +230,26 @@ class Replica:
     async def _infer(self, request: Request) -> Answer:
         """The Open Inference Protocol."""
         manifest = self._bundle.manifest
-        payload = decode_json(await self._read(request))
-        rows, identity, outputs = read_inference(payload, manifest.contract)
-        self._wants_probabilities(PROBABILITIES in outputs)
-        if identity is not None and _REQUEST_ID.fullmatch(identity):
-            request.id = identity
-        said = await self._scorer.score(rows, request.id, numeric_text=False)
-        return as_json(
-            write_inference(
-                said,
-                manifest.contract,
-                model=manifest.model,
-                version=manifest.version,
-                identity=identity or request.id,
-                outputs=outputs,
-            )
+        length = request.header(LENGTH_HEADER.lower().encode())
+        tensors = decode_tensors(await self._read(request), length)
+        asked = read_inference(tensors, manifest.contract)
+        self._wants_probabilities(PROBABILITIES in asked.outputs)
+        if asked.identity is not None and _REQUEST_ID.fullmatch(asked.identity):
+            request.id = asked.identity
+        said = await self._scorer.score(asked.rows, request.id, numeric_text=False)
+        content = write_inference(
+            said,
+            manifest.contract,
+            model=manifest.model,
+            version=manifest.version,
+            identity=asked.identity or request.id,
+            outputs=asked.outputs,
         )
+        if not asked.binary:
+            return as_json(content)
+        body, json_length = encode_tensors(content, asked.binary)
+        told = (LENGTH_HEADER.lower().encode(), str(json_length).encode())
+        return Answer(body, media_type=b"application/octet-stream", headers=[told])
 
     async def _read(self, request: Request) -> bytes:
         """Return the body, or raise OverloadedError when others hold as much as there may be."""

@@ -7,10 +7,12 @@ the protocol calls `BYTES` is text.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from modelyard.domain.values import ColumnKind, Contract, Runtime
 from modelyard.errors import RequestError
+from modelyard.serving.binary_tensors import BINARY_SIZE
 from modelyard.serving.payloads import Rows
 from modelyard.serving.predictor import Prediction
 
@@ -29,7 +31,7 @@ DATATYPES = tuple(sorted(_TAKEN))
 
 
 def server_metadata(version: str) -> dict[str, Any]:
-    return {"name": "modelyard", "version": version, "extensions": []}
+    return {"name": "modelyard", "version": version, "extensions": ["binary_tensor_data"]}
 
 
 def model_metadata(
@@ -66,8 +68,19 @@ def model_metadata(
     }
 
 
-def read_inference(payload: Any, contract: Contract) -> tuple[Rows, str | None, tuple[str, ...]]:
-    """Return the rows of an inference request, its id, and the outputs that are asked for.
+@dataclass(frozen=True)
+class Inference:
+    """What an inference request asks."""
+
+    rows: Rows
+    identity: str | None
+    outputs: tuple[str, ...]
+    binary: frozenset[str]
+    """Those of the outputs that are wanted as bytes."""
+
+
+def read_inference(payload: Any, contract: Contract) -> Inference:
+    """Return what an inference request asks.
 
     Raises RequestError that names the tensor which cannot be read.
     """
@@ -94,7 +107,8 @@ def read_inference(payload: Any, contract: Contract) -> tuple[Rows, str | None, 
             )
         count = shape[0]
         columns |= found
-    return Rows(columns, count or 0), identity, _read_outputs(payload)
+    outputs, binary = _read_outputs(payload)
+    return Inference(Rows(columns, count or 0), identity, outputs, binary)
 
 
 def write_inference(
@@ -147,7 +161,8 @@ def _read_tensor(tensor: Any, where: str) -> tuple[str, list[int], list[Any]]:
         raise RequestError(f"Input {name!r}: shape must be [rows] or [rows, columns].", name)
     if not isinstance(data, list):
         raise RequestError(
-            f"Input {name!r}: data must be a list of values; binary tensors are not taken.", name
+            f"Input {name!r}: data must be a list of values, or there must be a {BINARY_SIZE}.",
+            name,
         )
     flat = [v for row in data for v in row] if data and _is_nested(data) else data
     size = shape[0] * (shape[1] if len(shape) == 2 else 1)
@@ -182,24 +197,42 @@ def _read_matrix(
     return {column: data[index::width] for index, column in enumerate(names)}
 
 
-def _read_outputs(payload: dict[str, Any]) -> tuple[str, ...]:
-    """Return the outputs asked for; by default the prediction, and probabilities by parameter."""
-    given, parameters = payload.get("outputs"), payload.get("parameters")
-    if parameters is not None and not isinstance(parameters, dict):
-        raise RequestError("parameters must be an object.", "parameters")
-    wanted = parameters.get(PROBABILITIES, False) if parameters else False
-    if not isinstance(wanted, bool):
-        raise RequestError(f"{PROBABILITIES} must be true or false.", "parameters")
+def _read_outputs(payload: dict[str, Any]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return the outputs asked for, and those of them that are wanted as bytes.
+
+    By default that is the prediction, and probabilities by parameter.
+    """
+    parameters = _parameters(payload, "parameters")
+    by_default = _flag(parameters, "binary_data_output", False)
+    probabilities = _flag(parameters, PROBABILITIES, False)
+    given = payload.get("outputs")
     if given is not None and not (
         isinstance(given, list) and all(isinstance(output, dict) for output in given)
     ):
         raise RequestError("outputs must be a list of objects with a name.", "outputs")
     if not given:
-        return (PREDICT, PROBABILITIES) if wanted else (PREDICT,)
-    names = [output.get("name") for output in given]
-    for output in names:
-        if output not in (PREDICT, PROBABILITIES):
+        given = [{"name": name} for name in (PREDICT, PROBABILITIES)[: 1 + probabilities]]
+    binary: dict[str, bool] = {}
+    for output in given:
+        name = output.get("name")
+        if name not in (PREDICT, PROBABILITIES):
             raise RequestError(
-                f"outputs: {PREDICT} and {PROBABILITIES} are known, got {output!r:.60}.", "outputs"
+                f"outputs: {PREDICT} and {PROBABILITIES} are known, got {name!r:.60}.", "outputs"
             )
-    return tuple(dict.fromkeys(names))
+        wanted = _parameters(output, f"outputs.{name}.parameters")
+        binary[name] = _flag(wanted, "binary_data", by_default)
+    return tuple(binary), frozenset(name for name, wanted in binary.items() if wanted)
+
+
+def _parameters(asked: dict[str, Any], where: str) -> dict[str, Any]:
+    parameters = asked.get("parameters")
+    if parameters is not None and not isinstance(parameters, dict):
+        raise RequestError(f"{where} must be an object.", "parameters")
+    return parameters or {}
+
+
+def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise RequestError(f"{name} must be true or false.", "parameters")
+    return value

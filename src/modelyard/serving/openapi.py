@@ -6,10 +6,11 @@ import sys
 from typing import Any
 
 from modelyard.domain.values import Column, ColumnKind
+from modelyard.serving.binary_tensors import BINARY_SIZE, LENGTH_HEADER
 from modelyard.serving.bundle import Manifest
 from modelyard.serving.inference_protocol import DATATYPES, PREDICT, PROBABILITIES, outcome_type
 
-_JSON = "application/json"
+_JSON, _BYTES = "application/json", "application/octet-stream"
 
 _FLOAT_MAX = sys.float_info.max
 # What Python's float() reads, as far as it is sure to be finite.
@@ -41,6 +42,14 @@ def describe_service(
         "characters. Another one is made up if it is absent, or not like that.",
         "schema": {"type": "string"},
     }
+    json_length = {
+        "name": LENGTH_HEADER,
+        "in": "header",
+        "description": "How many bytes of the body are JSON, where the bytes of tensors follow it",
+        "schema": {"type": "integer", "minimum": 0},
+    }
+    inferred = _answer("What the model says", "Inferred")
+    inferred["content"][_BYTES] = {"schema": {"type": "string", "format": "binary"}}
     # a gateway may ask for a key where the replica behind it does not
     security: list[dict[str, Any]] = [{"key": []}] if needs_key else [{}, {"key": []}]
     return {
@@ -75,13 +84,16 @@ def describe_service(
                 "post": {
                     "summary": "Predict tensors, by the Open Inference Protocol",
                     "operationId": "infer",
-                    "parameters": [request_id],
+                    "parameters": [request_id, json_length],
                     "requestBody": {
                         "required": True,
-                        "content": {_JSON: {"schema": {"$ref": "#/components/schemas/Inference"}}},
+                        "content": {
+                            _JSON: {"schema": {"$ref": "#/components/schemas/Inference"}},
+                            _BYTES: {"schema": {"type": "string", "format": "binary"}},
+                        },
                     },
                     "responses": {
-                        "200": _answer("What the model says", "Inferred"),
+                        "200": inferred,
                         **_refusals("PlainError"),
                     },
                     "security": security,
@@ -161,9 +173,14 @@ def _schemas(manifest: Manifest, probabilities: bool, max_rows: int) -> dict[str
         },
         "Input": {
             "type": "object",
-            "required": ["name", "shape", "datatype", "data"],
+            "required": ["name", "shape", "datatype"],
+            "anyOf": [{"required": ["data"]}, {"required": ["parameters"]}],
             "properties": {
                 "name": {"type": "string"},
+                "parameters": {
+                    "type": ["object", "null"],
+                    "properties": {BINARY_SIZE: {"type": "integer", "minimum": 0}},
+                },
                 "shape": {**_list({"type": "integer", "minimum": 0}, 1), "maxItems": 2},
                 "datatype": {"type": "string", "enum": list(DATATYPES)},
                 "data": {"type": "array"},
@@ -186,12 +203,21 @@ def _schemas(manifest: Manifest, probabilities: bool, max_rows: int) -> dict[str
                     "items": {
                         "type": "object",
                         "required": ["name"],
-                        "properties": {"name": {"type": "string", "enum": outputs}},
+                        "properties": {
+                            "name": {"type": "string", "enum": outputs},
+                            "parameters": {
+                                "type": ["object", "null"],
+                                "properties": {"binary_data": {"type": "boolean"}},
+                            },
+                        },
                     },
                 },
                 "parameters": {
                     "type": ["object", "null"],
-                    "properties": {PROBABILITIES: {"type": "boolean"}},
+                    "properties": {
+                        PROBABILITIES: {"type": "boolean"},
+                        "binary_data_output": {"type": "boolean"},
+                    },
                 },
             },
         },
@@ -275,7 +301,8 @@ def _cell(column: Column, nullable: bool) -> dict[str, Any]:
 def _output(name: str, datatype: str, items: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "object",
-        "required": ["name", "shape", "datatype", "data"],
+        "required": ["name", "shape", "datatype"],
+        "anyOf": [{"required": ["data"]}, {"required": ["parameters"]}],
         "properties": {
             "name": {"const": name},
             "shape": _list({"type": "integer", "minimum": 1}, 1),
