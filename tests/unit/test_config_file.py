@@ -16,7 +16,7 @@ from modelyard.config import (
     load_model_file,
     load_platform_config,
 )
-from modelyard.domain.values import MLTask
+from modelyard.domain.values import MLTask, ReplicaLimits
 from modelyard.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +59,16 @@ def test_a_part_of_a_section_keeps_the_defaults_of_the_rest(tmp_path: Path) -> N
     assert (config.evaluation.primary_metric, config.evaluation.margin) == ("mae", 0.01)
 
 
+def test_limits_of_a_service_are_sizes_and_durations_and_todays_are_the_defaults(
+    tmp_path: Path,
+) -> None:
+    text = SMALLEST + "service: {limits: {body: 64MiB, deadline: 5s, rows: 10}}\n"
+    limits = load_model_file(written(tmp_path, text)).service.limits
+    assert limits.of_a_replica() == ReplicaLimits(body_bytes=64 * 2**20, seconds=5.0, rows=10)
+    usual = load_model_file(written(tmp_path, SMALLEST)).service.limits
+    assert usual.of_a_replica() == ReplicaLimits()
+
+
 def test_a_config_is_the_same_after_it_was_recorded_and_read(tmp_path: Path) -> None:
     config = load_model_file(written(tmp_path, SMALLEST + "monitoring: {window: 14d}\n"))
     assert ModelConfig.model_validate_json(config.model_dump_json()) == config
@@ -75,6 +85,11 @@ BAD_LINES = [
     ("service: {target: dockr}\n", 4, "must be 'local' or 'docker'. Did you mean `docker`?"),
     ("service: {rollout: {strategy: canary}}\n", 4, "must be 'blue_green'"),
     ("service: {replicas: 0}\n", 4, "service.replicas = 0"),
+    ("service: {limits: {body: 16}}\n", 4, "service.limits.body"),
+    ("service: {limits: {body: 1GiB}}\n", 4, "service.limits.body"),
+    ("service: {limits: {deadline: 2m}}\n", 4, "service.limits.deadline"),
+    ("service: {limits: {queue: 0}}\n", 4, "service.limits.queue = 0"),
+    ("service: {limits: {row: 5}}\n", 4, "Did you mean `rows`?"),
     ("training: {window: soon}\n", 4, "training.window = 'soon': is no duration"),
     ("training: {estimator: Ridge}\n", 4, "is no import path"),
     ("training: {pipeline: a.b.c}\n", 4, "names no function"),

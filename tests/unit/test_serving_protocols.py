@@ -16,6 +16,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from modelyard.domain.values import ReplicaLimits
 from modelyard.errors import ConfigError, DeadlineError, OverloadedError
 from modelyard.serving.api_keys import ApiKeys, read_keys, require_keys_beyond_loopback
 from modelyard.serving.app import Replica
@@ -24,6 +25,7 @@ from modelyard.serving.bundle import Bundle, load_bundle
 from modelyard.serving.features import Features
 from modelyard.serving.inference_log import InferenceLog
 from modelyard.serving.predictor import Prediction
+from modelyard.serving.replica import _parser, limit_options
 from tests.replica_app import ROW, Client, logged
 from tests.serving_bundles import BINARY, REGRESSION, bundle_of, fit_classifier, weather
 
@@ -324,3 +326,12 @@ def test_a_binary_tensor_has_no_other_data(client: Client) -> None:
     answer = client.post(INFER, json={"inputs": [both]})
     assert answer.status_code == 400
     assert "both data and binary_data_size" in answer.json()["error"]
+
+
+def test_limits_travel_to_a_replica_as_its_options() -> None:
+    limits = ReplicaLimits(body_bytes=2048, rows=7, seconds=2.5, waiting=3)
+    told = _parser().parse_args(["--bundle", "b", "--digest", "d", *limit_options(limits)])
+    assert ReplicaLimits(**{name: getattr(told, name) for name in ReplicaLimits.model_fields}) == (
+        limits
+    )
+    assert limit_options(ReplicaLimits()) == []

@@ -18,6 +18,7 @@ def put_in_traffic(workspace: Workspace, model: str, version: str, build: Build)
         digest=build.digest,
         image=build.image,
         replicas=config.service.replicas,
+        limits=config.service.limits.of_a_replica(),
     )
     status = workspace.target(config.service.target).sync(
         Service(model=model, port=config.service.port, fleets=(fleet,))

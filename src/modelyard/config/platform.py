@@ -9,7 +9,8 @@ from typing import Annotated
 from pydantic import Field
 
 from modelyard.config.file import load_file
-from modelyard.config.schema import AlertUrls, Section
+from modelyard.config.schema import AlertUrls
+from modelyard.config.section import Section
 from modelyard.config.values import Cron, EnvStr, PositiveDuration, RegistryName, Size
 
 

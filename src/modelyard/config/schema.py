@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -22,6 +21,8 @@ from pydantic import (
 
 from modelyard.config.file import ContradictionError, closest, load_file, shown
 from modelyard.config.rules import contradictions
+from modelyard.config.section import Section
+from modelyard.config.service import ServiceConfig
 from modelyard.config.values import (
     Budget,
     Cron,
@@ -88,14 +89,6 @@ def _relax_evaluation(schema: dict[str, Any]) -> None:
 
 def _relax_model(schema: dict[str, Any]) -> None:
     schema["required"].remove("evaluation")
-
-
-class Section(BaseModel):
-    """A part of a config: frozen, and it refuses keys that it does not know."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
-    )
 
 
 class Features(Section):
@@ -252,27 +245,6 @@ class Evaluation(Section):
     """Budget of the model's file."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Level of the intervals: 0.95 promotes an equal recipe in 2.5 % of the deliveries."""
-
-
-class Rollout(Section):
-    """How a release comes into traffic."""
-
-    strategy: Literal["blue_green"] = "blue_green"
-    """blue_green: the new fleet becomes ready, takes all of the traffic, the old one drains."""
-
-
-class ServiceConfig(Section):
-    """What answers predictions."""
-
-    target: Literal["local", "docker"] = "local"
-    """Replicas are processes of this machine, or containers of its Docker engine."""
-    runtime: Literal["auto", "compiled", "sklearn"] = "auto"
-    """auto: compiled to ONNX where that is proven to predict the same, else scikit-learn itself;
-    compiled: a release that cannot be compiled is not built."""
-    replicas: Annotated[int, Field(ge=1, le=64)] = 2
-    port: Annotated[int, Field(ge=1024, le=65535)] | None = None
-    """Port of the service; by default a free one, which it keeps."""
-    rollout: Rollout = Rollout()
 
 
 class Monitoring(Section):

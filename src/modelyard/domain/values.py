@@ -89,6 +89,19 @@ class Span(Value):
     end: datetime | None = None
 
 
+class ReplicaLimits(Value):
+    """What one replica takes on before it refuses."""
+
+    body_bytes: int = 16 * 2**20
+    """Of one request; a larger one is told so (413)."""
+    rows: int = 50_000
+    """Of one request; one with more is told so (413)."""
+    seconds: float = 30.0
+    """From a whole request to its answer, and for the reading of one; then 504."""
+    waiting: int = 1024
+    """Requests that were read and not predicted; one more is sent away for a second (429)."""
+
+
 class Fleet(Value):
     """All serving processes of one release."""
 
@@ -100,6 +113,7 @@ class Fleet(Value):
     image: str | None = None
     """Image, where the target runs containers: NAME@sha256:..., or an id of the engine."""
     replicas: int
+    limits: ReplicaLimits = ReplicaLimits()
     weight: int = 100
     """Share of the traffic in percent."""
 

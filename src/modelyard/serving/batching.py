@@ -13,9 +13,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from modelyard.domain.values import ReplicaLimits
 from modelyard.errors import DeadlineError, OverloadedError
 from modelyard.serving.features import Features, join
 from modelyard.serving.predictor import Prediction
+
+_USUAL = ReplicaLimits()
 
 Predict = Callable[[Features], Prediction]
 
@@ -24,17 +27,17 @@ Predict = Callable[[Features], Prediction]
 class Limits:
     """What a replica takes on before it says that it is busy."""
 
-    body_bytes: int = 16 * 2**20
+    body_bytes: int = _USUAL.body_bytes
     """Of one request."""
     held_bytes: int = 256 * 2**20
     """Of all bodies together that are read or wait."""
-    rows: int = 50_000
+    rows: int = _USUAL.rows
     """Of one request."""
-    waiting: int = 1024
+    waiting: int = _USUAL.waiting
     """Requests that were read and not predicted."""
     batch_rows: int = 4096
     """A request with more of them is a batch of its own."""
-    seconds: float = 30.0
+    seconds: float = _USUAL.seconds
     """From a whole request to its answer, and for the reading of one."""
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from modelyard.domain.values import Fleet, ReplicaState, ReplicaStatus
 from modelyard.errors import RolloutError
-from modelyard.serving.replica import GRACE_SECONDS
+from modelyard.serving.replica import GRACE_SECONDS, limit_options
 
 FIRST_DELAY_SECONDS = 0.1
 LAST_DELAY_SECONDS = 30.0
@@ -61,6 +61,7 @@ class ReplicaProcess:
                 *("-m", "modelyard.serving.replica"),
                 *("--bundle", fleet.bundle, "--digest", fleet.digest),
                 *("--log", str(paths.log_folder), "--grace", str(GRACE_SECONDS)),
+                *limit_options(fleet.limits),
                 *(("--api-keys", str(paths.api_keys)) if paths.api_keys else ()),
                 *("--fd", str(listener.fileno())),
                 *("--ready-fd", str(its_ready_fd), "--lifeline-fd", str(lifeline_fd)),

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelyard.domain.values import ReplicaLimits
 from modelyard.errors import ModelYardError
 
 if TYPE_CHECKING:
@@ -33,9 +34,13 @@ LAME_DUCK_SECONDS = 2.0
 API_KEYS_VARIABLE = "MODELYARD_API_KEYS"
 """Names a file of API keys, where the command line does not."""
 
-MAX_BODY_BYTES = 16 * 2**20
-MAX_ROWS = 50_000
-DEADLINE_SECONDS = 30.0
+_LIMITS = {
+    "body_bytes": ("--max-body", "bytes of one request"),
+    "rows": ("--max-rows", "rows of one request"),
+    "seconds": ("--deadline", "seconds to answer in"),
+    "waiting": ("--max-waiting", "requests that may wait for their prediction"),
+}
+"""The options that set the fields of ReplicaLimits."""
 
 REFUSED = 3
 """Exit code of a replica that does not trust its bundle: starting it again will not help."""
@@ -78,7 +83,7 @@ def serve(options: argparse.Namespace) -> None:
         log,
         replica=f"{socket.gethostname()}-{os.getpid()}",
         api_keys=keys,
-        limits=Limits(body_bytes=options.max_body, rows=options.max_rows, seconds=options.deadline),
+        limits=Limits(**{name: getattr(options, name) for name in _LIMITS}),
     )
     listener = (
         _listen(options.host, options.port) if own_socket else socket.socket(fileno=options.fd)
@@ -129,6 +134,17 @@ def load_proven(folder: Path, digest: str) -> Bundle:
     return bundle
 
 
+def limit_options(limits: ReplicaLimits) -> list[str]:
+    """Return the options that give a replica its limits, none for what is as usual."""
+    usual = ReplicaLimits()
+    return [
+        word
+        for name, (option, _) in _LIMITS.items()
+        if (value := getattr(limits, name)) != getattr(usual, name)
+        for word in (option, f"{value:g}" if isinstance(value, float) else str(value))
+    ]
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=2048)
@@ -151,9 +167,10 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="listen beyond loopback without API keys: something else decides who gets here",
     )
-    parser.add_argument("--max-body", type=int, default=MAX_BODY_BYTES, help="in bytes")
-    parser.add_argument("--max-rows", type=int, default=MAX_ROWS, help="of one request")
-    parser.add_argument("--deadline", type=float, default=DEADLINE_SECONDS, help="in seconds")
+    usual = ReplicaLimits()
+    for name, (option, what) in _LIMITS.items():
+        value = getattr(usual, name)
+        parser.add_argument(option, dest=name, type=type(value), default=value, help=what)
     parser.add_argument("--fd", type=int, help="inherited listening socket")
     parser.add_argument("--ready-fd", type=int, help="gets one byte when requests are accepted")
     parser.add_argument("--lifeline-fd", type=int, help="the replica leaves when it is closed")

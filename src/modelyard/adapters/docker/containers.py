@@ -26,6 +26,7 @@ from modelyard.adapters.docker.engine import HARDENED, REPLICA_USER, container_u
 from modelyard.adapters.docker.haproxy import PORT, RuntimeApi
 from modelyard.domain.values import Fleet
 from modelyard.errors import RolloutError, ServiceUnavailableError
+from modelyard.serving.replica import limit_options
 
 PLATFORM_LABEL = "modelyard.platform"
 MODEL_LABEL = "modelyard.model"
@@ -33,6 +34,7 @@ ROLE_LABEL = "modelyard.role"
 VERSION_LABEL = "modelyard.version"
 DIGEST_LABEL = "modelyard.digest"
 IMAGE_LABEL = "modelyard.image"
+LIMITS_LABEL = "modelyard.limits"
 ADDRESS_LABEL = "modelyard.address"
 PORT_LABEL = "modelyard.port"
 
@@ -96,13 +98,14 @@ class Replica:
         return int(self.container.attrs["RestartCount"])
 
     def serves(self, fleet: Fleet) -> bool:
-        """Whether this is a replica of exactly that release."""
+        """Whether this is a replica of exactly that release, with these limits."""
         labels = self.container.labels
-        return (labels[VERSION_LABEL], labels[DIGEST_LABEL], labels[IMAGE_LABEL]) == (
-            fleet.version,
-            fleet.digest,
-            fleet.image,
-        )
+        return (
+            labels[VERSION_LABEL],
+            labels[DIGEST_LABEL],
+            labels[IMAGE_LABEL],
+            labels.get(LIMITS_LABEL, ""),
+        ) == (fleet.version, fleet.digest, fleet.image, _words_of(fleet))
 
     def last_words(self) -> str:
         """Return the end of what it printed."""
@@ -262,7 +265,8 @@ class ModelContainers:
     ) -> Replica:
         keys = self._api_keys
         # The image itself listens to nobody without a key. Here only the gateway reaches it.
-        words = ["--api-keys", f"{_KEYS_FOLDER}/{keys.name}"] if keys else ["--behind-gateway"]
+        words = limit_options(fleet.limits)
+        words += ["--api-keys", f"{_KEYS_FOLDER}/{keys.name}"] if keys else ["--behind-gateway"]
         mounted = {str(keys.resolve().parent): {"bind": _KEYS_FOLDER, "mode": "ro"}} if keys else {}
         host_number = int(ipaddress.ip_address(address)) - int(_subnet(network).network_address)
         image = self._engine.images.get(fleet.image or "")
@@ -277,6 +281,7 @@ class ModelContainers:
                 VERSION_LABEL: fleet.version,
                 DIGEST_LABEL: fleet.digest,
                 IMAGE_LABEL: fleet.image or "",
+                LIMITS_LABEL: _words_of(fleet),
                 ADDRESS_LABEL: address,
             },
             user=container_user(self._engine),
@@ -301,6 +306,10 @@ class ModelContainers:
     def _free_addresses(self, network: Network) -> Iterator[str]:
         taken = {replica.address for replica in self.replicas()}
         return (address for address in _addresses(network) if address not in taken)
+
+
+def _words_of(fleet: Fleet) -> str:
+    return " ".join(limit_options(fleet.limits))
 
 
 def models_with_containers(engine: DockerClient, platform_id: str) -> set[str]:
