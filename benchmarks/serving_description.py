@@ -93,7 +93,6 @@ def plain(description: dict[str, Any]) -> dict[str, Any]:
 def _tensor(name: str, cell: dict[str, Any]) -> dict[str, Any]:
     numeric = "pattern" in cell
     kind = {"type": [t for t in cell["type"] if t in ("number" if numeric else "string", "null")]}
-    bounds = {word: cell[word] for word in ("minimum", "maximum") if word in cell}
     return {
         "type": "object",
         "required": ["name", "shape", "datatype", "data"],
@@ -101,7 +100,7 @@ def _tensor(name: str, cell: dict[str, Any]) -> dict[str, Any]:
             "name": {"const": name},
             "shape": {"const": [1]},
             "datatype": {"const": "FP64" if numeric else "BYTES"},
-            "data": {"type": "array", "items": kind | bounds, "minItems": 1, "maxItems": 1},
+            "data": {"type": "array", "items": kind, "minItems": 1, "maxItems": 1},
         },
     }
 

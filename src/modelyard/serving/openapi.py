@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from modelyard.domain.values import Column, ColumnKind
@@ -12,7 +11,6 @@ from modelyard.serving.inference_protocol import DATATYPES, PREDICT, PROBABILITI
 
 _JSON, _BYTES = "application/json", "application/octet-stream"
 
-_FLOAT_MAX = sys.float_info.max
 # What Python's float() reads, as far as it is sure to be finite.
 _NUMBER_TEXT = (
     r"^[ \t\n\r\f\v]*[+-]?([0-9]{1,200}(\.[0-9]{0,200})?|\.[0-9]{1,200})"
@@ -291,8 +289,6 @@ def _cell(column: Column, nullable: bool) -> dict[str, Any]:
         return {"type": kinds, "description": f"Text{or_null}; a number counts as its text"}
     return {
         "type": ["number", "boolean", "string", *null],
-        "minimum": -_FLOAT_MAX,
-        "maximum": _FLOAT_MAX,
         "pattern": _NUMBER_TEXT,
         "description": f"A finite number{or_null}; text that is a number counts as one",
     }
