@@ -69,8 +69,11 @@ def test_a_skops_file_with_foreign_types_is_not_loaded(tmp_path: Path) -> None:
     (tmp_path / "model.skops").write_bytes(content)
     plain = save_model(LinearRegression().fit(X, X["x"]), tmp_path / "other")
     forged = plain.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
-    with pytest.raises(BundleError, match="not trusted"):
+    with pytest.raises(BundleError, match="other types than were recorded"):
         load_model(forged, tmp_path)
+    for types in (None, ("pathlib.PosixPath",)):
+        with pytest.raises(BundleError, match="not trusted"):
+            load_model(forged.model_copy(update={"types": types}), tmp_path)
 
 
 def test_a_bundle_predicts_its_golden_rows_after_loading(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ class Candidate(Value):
     mlflow_run_id: str
     mlflow_model_uri: str
     folder: str
-    model_file: dict[str, str]
+    model_file: dict[str, Any]
     """path below `folder`, format and sha256 of the fitted pipeline."""
     recipe: dict[str, Any]
     """What decides how it is trained, apart from the rows."""

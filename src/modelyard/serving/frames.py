@@ -39,7 +39,7 @@ def features_frame(
 ) -> pd.DataFrame:
     """Return features as a frame of the contract's columns, what a pipeline is fitted on."""
     columns = dict(zip(contract.names(), features.columns(contract), strict=True))
-    return pd.DataFrame(columns, index=index)
+    return pd.DataFrame(columns, index=pd.RangeIndex(len(features)) if index is None else index)
 
 
 def predict_frame(predictor: Predictor, frame: pd.DataFrame) -> Prediction:

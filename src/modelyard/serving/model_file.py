@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,6 +36,8 @@ class ModelFile(Value):
     """Relative to the folder that holds it."""
     format: Literal["skops", "cloudpickle", "onnx"]
     sha256: str
+    types: tuple[str, ...] | None = None
+    """Of a skops file, those that skops loads only when it is told to; None: not recorded."""
 
     @property
     def runtime(self) -> Runtime:
@@ -49,13 +52,13 @@ def save_model(estimator: Any, folder: Path, *, sample: pd.DataFrame | None = No
     where a `sample` of rows is given, anything that then predicts differently) is cloudpickled.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    content = _skops_bytes(estimator, sample)
-    kind: Literal["skops", "cloudpickle"] = "skops"
-    if content is None:
-        import cloudpickle
+    stored = _skops_bytes(estimator, sample)
+    if stored is not None:
+        content, types = stored
+        return _store(content, "skops", folder, types)
+    import cloudpickle
 
-        content, kind = cloudpickle.dumps(estimator), "cloudpickle"
-    return _store(content, kind, folder)
+    return _store(cloudpickle.dumps(estimator), "cloudpickle", folder)
 
 
 def save_compiled(graph: bytes, folder: Path) -> ModelFile:
@@ -72,7 +75,7 @@ def load_model(file: ModelFile, folder: Path) -> Any:
     """
     content = read_model(file, folder)
     if file.format == "skops":
-        return _load_skops(content, folder / file.path)
+        return _load_skops(content, file.types, folder / file.path)
     import cloudpickle
 
     return cloudpickle.loads(content)
@@ -104,16 +107,25 @@ def read_model(file: ModelFile, folder: Path) -> bytes:
 
 
 def _store(
-    content: bytes, kind: Literal["skops", "cloudpickle", "onnx"], folder: Path
+    content: bytes,
+    kind: Literal["skops", "cloudpickle", "onnx"],
+    folder: Path,
+    types: Sequence[str] | None = None,
 ) -> ModelFile:
     (folder / _FILE_NAMES[kind]).write_bytes(content)
     return ModelFile(
-        path=_FILE_NAMES[kind], format=kind, sha256=hashlib.sha256(content).hexdigest()
+        path=_FILE_NAMES[kind],
+        format=kind,
+        sha256=hashlib.sha256(content).hexdigest(),
+        types=None if types is None else tuple(types),
     )
 
 
-def _skops_bytes(estimator: Any, sample: pd.DataFrame | None) -> bytes | None:
-    """Return the estimator as skops bytes, or None when they would not give it back."""
+def _skops_bytes(estimator: Any, sample: pd.DataFrame | None) -> tuple[bytes, list[str]] | None:
+    """Return the estimator as skops bytes and the types in them that have to be trusted.
+
+    None when they would not give it back.
+    """
     from skops import io as skops
 
     try:
@@ -126,7 +138,7 @@ def _skops_bytes(estimator: Any, sample: pd.DataFrame | None) -> bytes | None:
         return None
     if sample is not None and not _same_predictions(estimator, restored, sample):
         return None
-    return content
+    return content, types
 
 
 def _canonical(archive: bytes) -> bytes:
@@ -170,19 +182,28 @@ def _rename(node: Any, names: dict[str, str], numbers: dict[int, int]) -> None:
             _rename(item, names, numbers)
 
 
-def _load_skops(content: bytes, path: Path) -> Any:
+def _load_skops(content: bytes, recorded: Sequence[str] | None, path: Path) -> Any:
+    """Load a model that names no foreign type; skops refuses any that was not recorded."""
     from skops import io as skops
+    from skops.io.exceptions import UntrustedTypesFoundException
 
-    types = skops.get_untrusted_types(data=content)
+    # To look for them takes as long as to load.
+    types = skops.get_untrusted_types(data=content) if recorded is None else list(recorded)
     if foreign := _foreign(types):
         raise BundleError(
             f"The model file {path} names types that are not trusted: {', '.join(foreign)}. "
             f"Trusted are those of {', '.join(sorted(TRUSTED_PACKAGES))}."
         )
-    return skops.loads(content, trusted=types)
+    try:
+        return skops.loads(content, trusted=types)
+    except UntrustedTypesFoundException as err:
+        raise BundleError(
+            f"The model file {path} holds other types than were recorded for it: {err} It was not "
+            "loaded; build it again."
+        ) from err
 
 
-def _foreign(types: list[str]) -> list[str]:
+def _foreign(types: Sequence[str]) -> list[str]:
     return [name for name in types if name.split(".")[0] not in TRUSTED_PACKAGES]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from sklearn.base import BaseEstimator
 
 from modelyard.adapters.data.selection import row_keys
 from modelyard.adapters.data.snapshots import load_snapshot
@@ -107,7 +108,7 @@ def compare(
     )
     former, note = None, ""
     if champion is not None and rival is not None:
-        former, note = _judge_champion(champion, rival, rows, contract)
+        former, note = _judge_champion(champion, rival, rows, contract, features)
     learns = rows_learnt(delivery, with_holdout=config.training.include_holdout)
     timed = config.evaluation.max_latency_ms is not None
     return Comparison(
@@ -118,7 +119,7 @@ def compare(
         challenger=_judge("the challenger", predictor, features),
         champion=former,
         champion_note=note,
-        baseline=_judge("the naive model", EstimatorPredictor(naive, contract), features),
+        baseline=_judge("the naive model", *_without_columns(naive, contract, len(rows))),
         seen=seen,
         shared=shared,
         rows_are_new=champion is None or learns.fingerprint != champion.learnt.fingerprint,
@@ -129,8 +130,9 @@ def compare(
 
 
 def _judge_champion(
-    champion: Release, rival: Rival, rows: pd.DataFrame, contract: Contract
+    champion: Release, rival: Rival, rows: pd.DataFrame, contract: Contract, features: Features
 ) -> tuple[Judged | None, str]:
+    """Return what the champion says of the rows, whose `features` are those of `contract`."""
     before = champion.delivery.contract
     same = (before.task, before.target, before.classes, before.positive) == (
         contract.task,
@@ -142,10 +144,20 @@ def _judge_champion(
         return None, f"champion {champion.version} predicts another outcome"
     predictor = rival.load()
     try:
-        features = read_features(rows, predictor.contract)
+        if predictor.contract.columns != contract.columns:
+            features = read_features(rows, predictor.contract)
         return _judge(rival.name, predictor, features), ""
     except RequestError as err:
         return None, f"{rival.name} cannot read these rows: {err}"
+
+
+def _without_columns(
+    naive: BaseEstimator, contract: Contract, rows: int
+) -> tuple[Predictor, Features]:
+    """Return a model that looks at no column, and rows that have none."""
+    empty = contract.model_copy(update={"columns": ()})
+    features = Features(np.empty((rows, 0)), np.empty((rows, 0), dtype=object))
+    return EstimatorPredictor(naive, empty), features
 
 
 def _judge(name: str, predictor: Predictor, features: Features) -> Judged:

@@ -69,11 +69,12 @@ def _unseen(
 ) -> tuple[np.ndarray, int]:
     """Return which rows a fit has not learnt by their time, and how many of them it has all the
     same; where rows have no time, by what each is known by."""
-    known = _known(project, config, learnt, rows)
     if config.data.time is None or learnt.span.end is None:
-        return ~known, 0
+        return ~_known(project, config, learnt, rows), 0
     newer = (rows[config.data.time] > pd.Timestamp(learnt.span.end)).to_numpy()
-    return newer, int((newer & known).sum())
+    if not newer.any():
+        return newer, 0
+    return newer, int((newer & _known(project, config, learnt, rows)).sum())
 
 
 def _known(project: Project, config: ModelConfig, learnt: Learnt, rows: pd.DataFrame) -> np.ndarray:

@@ -92,7 +92,7 @@ def stretches(rows: int) -> list[np.ndarray]:
 def as_png(figure: Figure) -> bytes:
     """Return a figure as PNG, in the size in which MLflow and Prefect both show it."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90, bbox_inches="tight")
+    figure.savefig(buffer, format="png", dpi=90)
     return buffer.getvalue()
 
 
