@@ -129,7 +129,7 @@ def _fit(
         mlflow_run_id=mlflow_run_id,
         mlflow_model_uri=uri,
         folder=str(folder.relative_to(project.home)),
-        model_file=fit.stored.model_dump(),
+        model_file=fit.stored.model_dump(mode="json"),
         recipe=describe_recipe(config.training, delivery.contract),
         requirements=pins,
         environment=record.environment,
