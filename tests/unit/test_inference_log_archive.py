@@ -62,7 +62,7 @@ def write(folder: Path, request: str, at: datetime = NOON, **changes: Any) -> No
         "predictions": [10.0, 20.0],
         "probabilities": None,
     }
-    segment.append_line(orjson.dumps(values | changes))
+    segment.append_lines([orjson.dumps(values | changes)])
     segment.close()
 
 
@@ -107,7 +107,7 @@ def test_a_segment_that_is_an_hour_old_takes_no_more_requests(tmp_path: Path) ->
     segment = InferenceLog(tmp_path, "1.0.0", clock=lambda: now[0])
     for minutes in (0, 59, 61):
         now[0] = NOON + timedelta(minutes=minutes)
-        segment.append_line(b"{}")
+        segment.append_lines([b"{}"])
     segment.close()
     lines = [len(path.read_text().splitlines()) for path in sorted(tmp_path.glob("*.jsonl"))]
     assert lines == [2, 1]

@@ -222,8 +222,8 @@ class Replica:
         rows = parse_json(body, contract) if is_json else parse_csv(body)
         said = await self._scorer.score(rows, request.id, numeric_text=True)
         content: dict[str, Any] = {"predictions": said.predictions}
-        if with_probabilities:
-            content["probabilities"] = said.probabilities
+        if with_probabilities and said.probabilities is not None:
+            content["probabilities"] = said.probabilities.tolist()
             content["classes"] = contract.classes
         return as_json(content)
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from modelyard.domain.values import ReplicaLimits
 from modelyard.errors import DeadlineError, OverloadedError
@@ -44,6 +45,8 @@ class Limits:
 @dataclass(slots=True, eq=False)
 class _Waiting:
     features: Features
+    asked: Any
+    """What whoever asks wants to know again with the prediction."""
     answer: asyncio.Future[Prediction]
     deadline: float
 
@@ -58,22 +61,25 @@ class Batcher:
         *,
         inline_rows: int,
         on_batch: Callable[[int, int], None] = lambda requests, rows: None,
+        before_answers: Callable[[Sequence[tuple[Any, Prediction]]], None] | None = None,
     ) -> None:
         """A batch of up to `inline_rows` is predicted in the event loop.
 
-        `on_batch` hears of the requests and rows of each batch.
+        `on_batch` hears of the requests and rows of each batch, `before_answers` of what was asked
+        and said, before anybody is answered; it must not raise.
         """
         self._predict = predict
         self._limits = limits
         self._inline_rows = inline_rows
         self._on_batch = on_batch
+        self._before_answers = before_answers
         self._waiting: deque[_Waiting] = deque()
         self._busy = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="predict")
 
-    async def predict(self, features: Features) -> Prediction:
-        """Return what the model says.
+    async def predict(self, features: Features, asked: Any = None) -> Prediction:
+        """Return what the model says; `asked` goes to `before_answers`.
 
         Raises OverloadedError when too many wait already, DeadlineError when it takes too long,
         and whatever the model raises about these rows.
@@ -84,7 +90,7 @@ class Batcher:
             )
         loop = self._running()
         answer = loop.create_future()
-        self._waiting.append(_Waiting(features, answer, loop.time() + self._limits.seconds))
+        self._waiting.append(_Waiting(features, asked, answer, loop.time() + self._limits.seconds))
         if not self._busy:
             self._busy = True
             # not at once: what other connections have sent already is read first
@@ -162,9 +168,11 @@ class Batcher:
         return parts
 
     def _answer(self, batch: list[_Waiting], said: list[Prediction | Exception]) -> None:
-        for request, answer in zip(batch, said, strict=True):
-            if request.answer.done():
-                continue
+        pairs = [pair for pair in zip(batch, said, strict=True) if not pair[0].answer.done()]
+        answered = [(r.asked, a) for r, a in pairs if isinstance(a, Prediction)]
+        if answered and self._before_answers is not None:
+            self._before_answers(answered)
+        for request, answer in pairs:
             if isinstance(answer, Exception):
                 request.answer.set_exception(answer)
             else:

@@ -80,7 +80,10 @@ class Bundle:
         golden = json.loads((self.folder / GOLDEN).read_text())
         rows = golden["rows"]
         cells = {name: [row.get(name) for row in rows] for name in self.contract.names()}
-        expected = Prediction(golden["predictions"], golden["probabilities"])
+        probabilities = golden["probabilities"]
+        expected = Prediction(
+            golden["predictions"], None if probabilities is None else np.array(probabilities)
+        )
         found = self.predictor.predict(Reader(self.contract).read(cells, len(rows)))
         apart = differences(expected, found)
         wrong = np.flatnonzero(apart > self.manifest.tolerance)
@@ -202,15 +205,19 @@ def _golden_record(golden: Features, expected: Prediction, contract: Contract) -
     return {
         "rows": rows,
         "predictions": expected.predictions,
-        "probabilities": expected.probabilities,
+        "probabilities": _listed(expected.probabilities),
     }
+
+
+def _listed(probabilities: np.ndarray | None) -> list[Any] | None:
+    return None if probabilities is None else probabilities.tolist()
 
 
 def _disagreement(manifest: Manifest, row: int, expected: Prediction, found: Prediction) -> str:
     what, before, now = "prediction", expected.predictions[row], found.predictions[row]
     if before == now and expected.probabilities is not None:
-        what, before = "probabilities", expected.probabilities[row]
-        now = None if found.probabilities is None else found.probabilities[row]
+        what, before = "probabilities", expected.probabilities[row].tolist()
+        now = _listed(None if found.probabilities is None else found.probabilities[row])
     return (
         f"{manifest.model} {manifest.version} does not predict as recorded: golden row {row} has "
         f"{what} {before}, now {now} (tolerance {manifest.tolerance:g}). Compare the installed "

@@ -66,13 +66,12 @@ class CompiledPredictor:
             raise ValueError(f"the graph does not take these rows: {err}") from err
         if not self.contract.task.is_classification:
             return as_numbers(said[0], len(features))
-        probabilities = None
-        if len(said) > 1:
-            if not np.isfinite(said[1]).all():  # a label would be one that nothing speaks for
-                raise ValueError("the graph gives no probabilities for these rows")
-            by_model = said[1][:, self._class_order] if self._class_order else said[1]
-            probabilities = by_model.tolist()
-        return Prediction(said[0].tolist(), probabilities)
+        labels = said[0].tolist()
+        if len(said) == 1:
+            return Prediction(labels, None)
+        if not np.isfinite(said[1]).all():  # a label would be one that nothing speaks for
+            raise ValueError("the graph gives no probabilities for these rows")
+        return Prediction(labels, said[1][:, self._class_order] if self._class_order else said[1])
 
 
 def _open(content: bytes) -> Any:

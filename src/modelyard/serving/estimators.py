@@ -73,7 +73,7 @@ class EstimatorPredictor:
                 labels = self._names[by_model.argmax(axis=1)].tolist()
             else:
                 labels = [str(label) for label in self._predict(frame)]
-        return Prediction(labels, by_model[:, self._class_order].tolist())
+        return Prediction(labels, by_model[:, self._class_order])
 
     def _predict(self, frame: pd.DataFrame) -> np.ndarray:
         with model_code(f"to predict {len(frame):,} rows"):

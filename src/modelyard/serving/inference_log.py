@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -96,11 +96,11 @@ class InferenceLog:
         back, so that a torn line is always a segment's last.
         """
         # model_construct'ed records hold plain values: no need of pydantic, which is slower
-        self.append_line(orjson.dumps(record.__dict__))
+        self.append_lines([orjson.dumps(record.__dict__)])
 
-    def append_line(self, line: bytes) -> None:
-        """Write one request that is encoded already, as `append` does."""
-        data = line + b"\n"
+    def append_lines(self, lines: Sequence[bytes]) -> None:
+        """Write requests that are encoded already, all or none, as `append` does."""
+        data = b"".join([line + b"\n" for line in lines])
         if self._size and self._is_full(len(data)):
             self.close()
         fd = self._open() if self._fd is None else self._fd

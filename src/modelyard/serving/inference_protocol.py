@@ -134,7 +134,7 @@ def write_inference(
                 "shape": [rows, len(contract.classes)],
                 "datatype": "FP64",
                 "parameters": {"classes": ",".join(contract.classes)},
-                "data": [share for shares in said.probabilities for share in shares],
+                "data": said.probabilities.ravel().tolist(),
             }
         tensors.append(tensor)
     return {"model_name": model, "model_version": version, "id": identity, "outputs": tensors}

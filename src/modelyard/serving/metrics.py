@@ -68,8 +68,8 @@ class ReplicaMetrics(Collector):
     def predicted(self, rows: int) -> None:
         self._rows += rows
 
-    def not_logged(self) -> None:
-        self._unlogged += 1
+    def not_logged(self, requests: int) -> None:
+        self._unlogged += requests
 
     def text(self) -> bytes:
         """Return the Prometheus text format."""

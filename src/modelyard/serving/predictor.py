@@ -36,8 +36,8 @@ class Prediction(NamedTuple):
 
     predictions: list[float | None] | list[str]
     """n outcomes: numbers (None where the model gave no finite one), or class labels."""
-    probabilities: list[list[float]] | None
-    """n rows, one number a class in the contract's order; None where the model gives none."""
+    probabilities: np.ndarray | None
+    """float, shape (n, classes) in the contract's order; None where the model gives none."""
 
     def part(self, start: int, end: int) -> Prediction:
         """Return what was said about the rows from `start` to before `end`."""

@@ -10,7 +10,8 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -45,6 +46,16 @@ INLINE_ROWS = {Runtime.COMPILED: 2000, Runtime.SKLEARN: 256}
 _log = logging.getLogger(__name__)
 
 
+class _Asked(NamedTuple):
+    """What the log tells of a request beside what was said to it."""
+
+    request_id: str
+    at: datetime
+    ids: Sequence[str | None]
+    times: Sequence[str | None]
+    features: Features
+
+
 class Scorer:
     """One loaded bundle with its log and counts."""
 
@@ -60,7 +71,6 @@ class Scorer:
     ) -> None:
         self._bundle = bundle
         contract = self._contract = bundle.contract
-        self._log = log
         self._metrics = metrics
         self._clock = clock
         self._limits = limits
@@ -79,6 +89,7 @@ class Scorer:
             limits,
             inline_rows=INLINE_ROWS[bundle.predictor.runtime],
             on_batch=metrics.batch,
+            before_answers=None if log is None else partial(self._write_log, log),
         )
 
     @property
@@ -105,7 +116,9 @@ class Scorer:
         ids = _given_ids(rows, self._contract)
         times = _given_times(rows, self._contract, at)
         try:
-            said = await self._batcher.predict(features)
+            said = await self._batcher.predict(
+                features, _Asked(request_id, at, ids, times, features)
+            )
         except (OverloadedError, DeadlineError):
             raise
         except (ValueError, ModelCodeError) as err:
@@ -120,43 +133,37 @@ class Scorer:
                 "a number out of its range."
             ) from err
         self._metrics.predicted(rows.count)
-        if self._log is not None:
-            self._append(self._log, request_id, at, ids, times, features, said)
         return said
 
-    def _append(
-        self,
-        log: InferenceLog,
-        request_id: str,
-        at: datetime,
-        ids: Sequence[str | None],
-        times: Sequence[str | None],
-        features: Features,
-        said: Prediction,
-    ) -> None:
-        """Log a request before it is answered.
-
-        Rows without an id get one of the request's id and their number, without a time this one.
-        """
-        now = at.isoformat()
-        # an InferenceRecord, without what the segment says of all of them
-        line = orjson.dumps(
-            {
-                "request_id": request_id,
-                "at": now,
-                "ids": [f"{request_id}-{row}" if i is None else i for row, i in enumerate(ids)],
-                "times": [now if time is None else time for time in times],
-                "rows": _json_cells(features, self._order),
-                "predictions": said.predictions,
-                "probabilities": said.probabilities,
-            }
-        )
+    def _write_log(self, log: InferenceLog, answered: Sequence[tuple[_Asked, Prediction]]) -> None:
+        """Log all requests of a batch at once, before the first of them is answered."""
         try:
-            log.append_line(line)
-        except OSError:
+            log.append_lines([_line(asked, said, self._order) for asked, said in answered])
+        except (OSError, orjson.JSONEncodeError):
             # an answer is worth more than its line: the count is what to alert on
-            self._metrics.not_logged()
-            _log.exception("request %s was answered but not logged", request_id)
+            self._metrics.not_logged(len(answered))
+            names = ", ".join(asked.request_id for asked, _ in answered)
+            _log.exception("requests %s were answered but not logged", names)
+
+
+def _line(asked: _Asked, said: Prediction, order: list[int] | None) -> bytes:
+    """Return a request's line of the log.
+
+    Rows without an id get one of the request's id and their number, without a time this one.
+    """
+    now, request_id = asked.at.isoformat(), asked.request_id
+    # an InferenceRecord, without what the segment says of all of them
+    return orjson.dumps(
+        {
+            "request_id": request_id,
+            "at": now,
+            "ids": [f"{request_id}-{row}" if i is None else i for row, i in enumerate(asked.ids)],
+            "times": [now if time is None else time for time in asked.times],
+            "rows": _json_cells(asked.features, order),
+            "predictions": said.predictions,
+            "probabilities": None if said.probabilities is None else said.probabilities.tolist(),
+        }
+    )
 
 
 def _given_ids(rows: Rows, contract: Contract) -> Sequence[str | None]:

@@ -67,7 +67,7 @@ def write_predictions(said: Prediction, contract: Contract, path: Path) -> None:
     """Write predictions as Parquet: the outcome, and a column for each class's probability."""
     columns: dict[str, Any] = {"prediction": said.predictions}
     if said.probabilities is not None:
-        by_class = np.array(said.probabilities, dtype=np.float64).T
+        by_class = said.probabilities.astype(np.float64).T
         names = [_probability_of(name) for name in contract.classes]
         columns |= dict(zip(names, by_class, strict=True))
     pd.DataFrame(columns).to_parquet(path, index=False)
@@ -77,7 +77,7 @@ def read_predictions(path: Path | IO[bytes], contract: Contract) -> Prediction:
     """Return what `write_predictions` wrote."""
     table = pd.read_parquet(path)
     names = [_probability_of(name) for name in contract.classes]
-    probabilities = table[names].to_numpy().tolist() if names and names[0] in table else None
+    probabilities = table[names].to_numpy() if names and names[0] in table else None
     if contract.task.is_classification:
         return Prediction(table["prediction"].astype(str).tolist(), probabilities)
     numbers = table["prediction"].astype("float64")

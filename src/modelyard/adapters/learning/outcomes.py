@@ -60,7 +60,7 @@ def as_outcomes(prediction: Prediction, contract: Contract) -> Outcomes:
     codes = as_codes(np.array(prediction.predictions), contract.classes, contract.positive)
     if prediction.probabilities is None:
         return Outcomes(codes, None)
-    scores = np.array(prediction.probabilities)
+    scores = prediction.probabilities
     if contract.positive is not None:
         scores = scores[:, contract.classes.index(contract.positive)]
     return Outcomes(codes, scores)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from modelyard.adapters.learning.proving import (
@@ -100,8 +101,8 @@ def _golden(expected: Expectation, usual: int) -> tuple[Features, Prediction]:
     rows, said = expected.rows, expected.said
     first, edge = min(GOLDEN_ROWS, usual), slice(usual, len(rows))
     before, after = said.part(0, first), said.part(usual, len(rows))
-    probabilities: list[Any] | None = None
+    probabilities = None
     if before.probabilities is not None and after.probabilities is not None:
-        probabilities = [*before.probabilities, *after.probabilities]
+        probabilities = np.concatenate([before.probabilities, after.probabilities])
     predictions: Any = [*before.predictions, *after.predictions]
     return join([rows[:first], rows[edge]]), Prediction(predictions, probabilities)
