@@ -3,6 +3,10 @@
 What has queued while the last batch was predicted is the next batch. A small one is predicted in
 the event loop: a thread only adds waiting for the interpreter's lock. A large one goes to the one
 worker thread, so that probes and refusals are still answered meanwhile.
+
+Of many clients that ask again as soon as they are answered, some would always wait while the others
+are predicted, and batches would stay half as large as they could be. So a batch that follows a
+shared one lets a moment pass, a quarter of what that one took: whoever is alone never waits.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from modelyard.domain.values import ReplicaLimits
@@ -22,6 +27,9 @@ from modelyard.serving.predictor import Prediction
 _USUAL = ReplicaLimits()
 
 Predict = Callable[[Features], Prediction]
+
+_PATIENCE = 0.25
+"""Of the time that the last batch took."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,7 @@ class Batcher:
         self._before_answers = before_answers
         self._waiting: deque[_Waiting] = deque()
         self._busy = False
+        self._not_before = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="predict")
 
@@ -94,7 +103,7 @@ class Batcher:
         if not self._busy:
             self._busy = True
             # not at once: what other connections have sent already is read first
-            loop.call_soon(self._drain)
+            loop.call_soon(self._gather)
         return await answer
 
     def _running(self) -> asyncio.AbstractEventLoop:
@@ -106,6 +115,13 @@ class Batcher:
     def close(self) -> None:
         self._worker.shutdown(wait=False)
 
+    def _gather(self) -> None:
+        """Begin with a batch, once those who were just answered could ask again."""
+        if perf_counter() < self._not_before:
+            self._running().call_soon(self._gather)
+        else:
+            self._drain()
+
     def _drain(self) -> None:
         loop = self._running()
         batch = self._next_batch(loop.time())
@@ -115,7 +131,11 @@ class Batcher:
         rows = sum(len(request.features) for request in batch)
         self._on_batch(len(batch), rows)
         if rows <= self._inline_rows:
+            begun = perf_counter()
             self._answer(batch, self._run(batch))
+            if len(batch) > 1:
+                ended = perf_counter()
+                self._not_before = ended + _PATIENCE * (ended - begun)
             if self._waiting:
                 loop.call_soon(self._drain)
             else:
