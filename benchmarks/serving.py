@@ -86,7 +86,7 @@ def _measure_speed(quick: bool) -> list[Claim]:
                     subjects.append(subject)
             loads = _take_turns(subjects, folder, seconds, rounds)
             started = {subject.name: subject.first_answer_seconds for subject in subjects}
-    return _report(loads, started)
+    return _report(loads, started, 4.0 if quick else 1.0)
 
 
 def _take_turns(
@@ -209,7 +209,14 @@ def _prepare(folder: Path) -> tuple[Contract, pd.DataFrame]:
     return contract, rows
 
 
-def _report(loads: dict[str, dict[int, Load]], started: dict[str, float]) -> list[Claim]:
+def _report(
+    loads: dict[str, dict[int, Load]], started: dict[str, float], leeway: float
+) -> list[Claim]:
+    """Show what was measured, and return what is claimed of it.
+
+    A short run beside other work says whether all this works, and the order of magnitude: its
+    limits are `leeway` times as wide.
+    """
     rows = [
         (
             name,
@@ -236,8 +243,8 @@ def _report(loads: dict[str, dict[int, Load]], started: dict[str, float]) -> lis
     failed = sum(load.failed for load in (*compiled.values(), *logged.values(), *sklearn.values()))
     share = compiled[1].rps / loads[EMPTY][1].rps
     claims = [
-        claim("1 row: share of the empty handler", share, ">=", 0.5),
-        claim("log on / off, 1 row", logged[1].rps / compiled[1].rps, ">=", 0.85),
+        claim("1 row: share of the empty handler", share, ">=", 0.5 / leeway),
+        claim("log on / off, 1 row", logged[1].rps / compiled[1].rps, ">=", 0.85 / leeway),
         claim("failed requests", failed, "<=", 0),
     ]
     mlflow = next((name for name in loads if name.startswith("MLflow")), None)
@@ -246,11 +253,26 @@ def _report(loads: dict[str, dict[int, Load]], started: dict[str, float]) -> lis
     theirs = loads[mlflow]
     return [
         *claims,
-        claim("1 row: times MLflow", compiled[1].rps / theirs[1].rps, ">=", 100),
-        claim("100 rows: times MLflow", compiled[100].rps / theirs[100].rps, ">=", 25),
-        claim("sklearn runtime, 1 row: times MLflow", sklearn[1].rps / theirs[1].rps, ">=", 20),
-        claim("MLflow's p50 / compiled p99", theirs[1].p50_ms / compiled[1].p99_ms, ">=", 50),
-        claim("start to first answer / MLflow's", started[COMPILED] / started[mlflow], "<=", 0.2),
+        claim("1 row: times MLflow", compiled[1].rps / theirs[1].rps, ">=", 100 / leeway),
+        claim("100 rows: times MLflow", compiled[100].rps / theirs[100].rps, ">=", 25 / leeway),
+        claim(
+            "sklearn runtime, 1 row: times MLflow",
+            sklearn[1].rps / theirs[1].rps,
+            ">=",
+            20 / leeway,
+        ),
+        claim(
+            "MLflow's p50 / compiled p99",
+            theirs[1].p50_ms / compiled[1].p99_ms,
+            ">=",
+            50 / leeway,
+        ),
+        claim(
+            "start to first answer / MLflow's",
+            started[COMPILED] / started[mlflow],
+            "<=",
+            0.2 * leeway,
+        ),
     ]
 
 
