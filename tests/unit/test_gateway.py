@@ -1,84 +1,203 @@
-"""The gateway's weights and config follow from the fleets alone."""
+"""The gateway's config, maps and servers follow from the fleets alone."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import pytest
+from docker.models.containers import Container
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.adapters.docker.haproxy import RuntimeApi, Server, gateway_config, server_weights
-from modelyard.errors import ServiceUnavailableError
-
-
-@pytest.mark.parametrize(
-    ("fleets", "weights"),
-    [
-        ({"old": (100, 2)}, {"old": 1}),
-        ({"old": (90, 2), "new": (10, 1)}, {"old": 9, "new": 2}),
-        ({"old": (75, 3), "new": (25, 3)}, {"old": 3, "new": 1}),
-        ({"old": (0, 2), "new": (100, 2)}, {"old": 0, "new": 1}),
-        ({"old": (0, 2), "new": (0, 2)}, {"old": 0, "new": 0}),
-    ],
+from modelyard.adapters.docker.containers import (
+    ADDRESS_LABEL,
+    DIGEST_LABEL,
+    IMAGE_LABEL,
+    SLOT_LABEL,
+    VERSION_LABEL,
+    Replica,
 )
-def test_small_weights_give_each_fleet_its_exact_share(
-    fleets: dict[str, tuple[int, int]], weights: dict[str, int]
+from modelyard.adapters.docker.fleets import (
+    assign_slots,
+    gateway_layout,
+    is_fit,
+    match_replicas,
+    own_path,
+)
+from modelyard.adapters.docker.haproxy import (
+    SLOTS,
+    Route,
+    Server,
+    fixed_digest,
+    gateway_config,
+    split_map,
+)
+from modelyard.domain.values import Fleet, Service
+
+STABLE, CANARY, SHADOW = "1.0.0", "2.0.0", "3.0.0"
+
+
+def fleet(version: str, replicas: int = 1, weight: int = 100) -> Fleet:
+    return Fleet(
+        version=version,
+        bundle="bundle",
+        digest=f"digest-{version}",
+        image=f"image-{version}",
+        replicas=replicas,
+        weight=weight,
+    )
+
+
+def replica(version: str, number: int, slot: str = "", status: str = "running") -> Replica:
+    labels = {
+        VERSION_LABEL: version,
+        DIGEST_LABEL: f"digest-{version}",
+        IMAGE_LABEL: f"image-{version}",
+        ADDRESS_LABEL: f"10.0.0.{number}",
+        SLOT_LABEL: slot,
+    }
+    attrs = {
+        "Id": f"{version.replace('.', '')}{number:09d}",
+        "Config": {"Labels": labels},
+        "State": {"Status": status},
+    }
+    return Replica(Container(attrs=attrs))
+
+
+def owners(routes: Sequence[Route]) -> list[str]:
+    """Return the slot that each of the hundred places belongs to."""
+    places: dict[int, str] = {}
+    for places_of_one, backend in split_map(routes).items():
+        first, last = map(int, places_of_one.split(":"))
+        for place in range(first, last + 1):
+            assert place not in places
+            places[place] = backend.removeprefix("fleet_")
+    return [places[place] for place in range(100)]
+
+
+@given(st.integers(0, 100), st.integers(0, 100))
+def test_every_place_belongs_to_one_fleet_and_each_fleet_has_its_share(one: int, two: int) -> None:
+    low, high = sorted((one, two))
+    shares = {"a": low, "b": high - low, "c": 100 - high}
+    split = owners([Route(slot, slot, percent) for slot, percent in shares.items()])
+    assert Counter(split) == Counter({slot: n for slot, n in shares.items() if n})
+
+
+@given(st.integers(0, 100), st.integers(0, 100))
+def test_raising_the_weight_moves_places_from_the_old_fleet_to_the_new_one_only(
+    one: int, two: int
 ) -> None:
-    assert server_weights(fleets) == weights
+    less, more = sorted((one, two))
+    before, after = (
+        owners([Route(STABLE, "a", 100 - percent), Route(CANARY, "b", percent)])
+        for percent in (less, more)
+    )
+    moved = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    assert moved == [("a", "b")] * (more - less)
 
 
-@given(st.integers(10, 90), st.integers(1, 8), st.integers(1, 8))
-def test_a_fleet_gets_its_share_to_within_one_percent(
-    percent: int, old_replicas: int, new_replicas: int
-) -> None:
-    weights = server_weights({"old": (100 - percent, old_replicas), "new": (percent, new_replicas)})
-    assert all(1 <= weight <= 256 for weight in weights.values())
-    old, new = weights["old"] * old_replicas, weights["new"] * new_replicas
-    assert abs(100 * new / (old + new) - percent) < 1
+def test_a_fleet_without_a_share_has_no_place() -> None:
+    assert split_map([Route(STABLE, "c", 100), Route(CANARY, "a", 0)]) == {"0:99": "fleet_c"}
 
 
-def test_a_fleet_that_is_to_take_little_takes_something() -> None:
-    assert server_weights({"old": (99, 1), "new": (1, 16)}) == {"old": 256, "new": 1}
+def test_a_split_without_a_header_draws_and_with_one_hashes_it() -> None:
+    drawn = gateway_config((), model="bikes")
+    assert "set-var(txn.place) rand(100)" in drawn
+    assert "xxh32" not in drawn
+    sticky = gateway_config((), model="bikes", sticky="X-User")
+    assert "req.fhdr(X-User),xxh32(" in sticky
+    assert "rand(100)" in sticky, "a request without the header draws"
+    assert sticky != gateway_config((), model="rides", sticky="X-User")
 
 
 def test_the_config_is_the_same_whatever_the_order_of_the_servers() -> None:
-    servers = [Server("b", "10.0.0.3:8080", 2), Server("a", "10.0.0.2:8080", 9)]
-    config = gateway_config(servers)
-    assert config == gateway_config(reversed(servers))
-    assert "    server a 10.0.0.2:8080 check inter 500ms fall 2 rise 1 weight 9\n" in config
+    servers = [
+        Server("fleet_a", "b", "10.0.0.3:8080"),
+        Server("fleet_a", "a", "10.0.0.2:8080", backup=True, weight=0),
+        Server("only_a", "b", "10.0.0.3:8080"),
+    ]
+    config = gateway_config(servers, model="bikes")
+    assert config == gateway_config(reversed(servers), model="bikes")
+    assert config.count("    server b 10.0.0.3:8080 check inter 500ms") == 2
+    assert "mark-down backup weight 0\n" in config
 
 
-def test_what_the_gateway_says_instead_of_doing_it_is_an_error() -> None:
-    api = RuntimeApi(lambda line: "\nNo such server.\n\n")
-    with pytest.raises(ServiceUnavailableError, match=r"No such server\."):
-        api.drain(["gone"])
-
-
-def test_nothing_to_do_is_not_asked() -> None:
-    def ask(line: str) -> str:
-        raise AssertionError(line)
-
-    RuntimeApi(ask).drain([])
+def test_only_what_cannot_be_changed_at_run_time_asks_for_a_new_gateway() -> None:
+    assert fixed_digest("bikes", None) == fixed_digest("bikes", None)
+    assert len({fixed_digest("bikes", header) for header in (None, "X-User", "X-Id")}) == 3
 
 
 @pytest.mark.parametrize(
-    ("states", "taken_out"),
-    [
-        ({"old": "UP", "new": "UP"}, ["old", "new"]),
-        ({"old": "UP", "new": "DOWN"}, []),
-        ({"old": "UP"}, []),
-    ],
+    "header", ["", "X User", "X-User;", "X-User\n", '"X"', "$HOME", "X#", "é", "X" * 65, "-X"]
 )
-def test_a_server_is_taken_out_for_its_new_place_only_while_another_one_answers(
-    states: dict[str, str], taken_out: list[str]
-) -> None:
-    said: list[str] = []
+def test_a_header_that_a_config_could_misread_is_refused(header: str) -> None:
+    with pytest.raises(ValueError, match="sticky"):
+        Service(model="bikes", fleets=(), sticky=header)
 
-    def ask(line: str) -> str:
-        said.extend(line.split("; "))
-        rows = "".join(f"{name},{state},L7OK,0,1\n" for name, state in states.items())
-        return f"# svname,status,check_status,scur,weight\n{rows}" if "stat" in line[:9] else ""
 
-    RuntimeApi(ask).share(dict.fromkeys(states, 3))
-    out = [line.split()[2].rpartition("/")[2] for line in said if line.endswith("weight 0")]
-    assert out == taken_out
-    assert [line for line in said if line.startswith("set")][-1].endswith(("weight 3", "ready"))
+def test_a_fleet_keeps_its_slot_and_a_new_one_gets_one_that_nobody_has() -> None:
+    there = [replica(STABLE, 10, "b"), replica("0.9.0", 11, "a")]
+    slots = assign_slots([fleet(STABLE), fleet(CANARY), fleet(SHADOW)], there)
+    assert slots == {STABLE: "b", CANARY: "c", SHADOW: "d"}
+
+
+def test_three_fleets_can_be_exchanged_for_three_others_at_once() -> None:
+    there = [replica(f"0.{n}.0", n, slot) for n, slot in enumerate("ace")]
+    slots = assign_slots([fleet(STABLE), fleet(CANARY), fleet(SHADOW)], there)
+    assert set(slots.values()) == set(SLOTS) - set("ace")
+
+
+def test_a_release_built_anew_is_another_fleet_with_another_slot() -> None:
+    rebuilt = fleet(STABLE).model_copy(update={"image": "another"})
+    assert assign_slots([rebuilt], [replica(STABLE, 10, "a")]) == {STABLE: "b"}
+
+
+def test_fleets_with_a_share_stand_in_for_each_other_and_one_without_for_nobody() -> None:
+    fleets = (fleet(STABLE, weight=90), fleet(CANARY, weight=10), fleet(SHADOW, weight=0))
+    service = Service(model="bikes", fleets=fleets)
+    there = [replica(STABLE, 10, "a"), replica(CANARY, 11, "b"), replica(SHADOW, 12, "c")]
+    slots = {STABLE: "a", CANARY: "b", SHADOW: "c"}
+    layout = gateway_layout(service, slots, there, set())
+    takes = {
+        (server.backend, server.address.split(":")[0]): "backup" if server.backup else "own"
+        for server in layout.servers
+        if server.weight
+    }
+    assert takes == {
+        ("fleet_a", "10.0.0.10"): "own",
+        ("fleet_a", "10.0.0.11"): "backup",
+        ("fleet_b", "10.0.0.10"): "backup",
+        ("fleet_b", "10.0.0.11"): "own",
+        ("fleet_c", "10.0.0.10"): "backup",
+        ("fleet_c", "10.0.0.11"): "backup",
+        ("fleet_c", "10.0.0.12"): "own",
+        ("only_a", "10.0.0.10"): "own",
+        ("only_b", "10.0.0.11"): "own",
+        ("only_c", "10.0.0.12"): "own",
+    }
+    assert ("fleet_a", "0") in {(s.backend, str(s.weight)) for s in layout.servers}, (
+        "it is known there, and can be given a share without being added"
+    )
+
+
+def test_what_a_leaving_fleet_took_can_still_be_answered_by_those_that_stay() -> None:
+    service = Service(model="bikes", fleets=(fleet(CANARY),))
+    layout = gateway_layout(service, {CANARY: "b"}, [replica(CANARY, 11, "b")], {"a"})
+    assert [s.backend for s in layout.servers if s.backup] == ["fleet_a"]
+
+
+def test_replicas_are_kept_while_they_are_wanted_and_the_missing_are_named() -> None:
+    there = [replica(STABLE, n, "a") for n in (10, 11)] + [replica(CANARY, 12, "b")]
+    kept, missing = match_replicas([fleet(STABLE, 1), fleet(SHADOW, 2)], there)
+    assert kept == there[:1]
+    assert [f.version for f in missing] == [SHADOW, SHADOW]
+
+
+def test_a_replica_that_the_gateway_does_not_have_is_adopted_when_its_own_check_passes() -> None:
+    lost = replica(STABLE, 10, "a")
+    assert not is_fit(lost, {})
+    lost.container.attrs["State"]["Health"] = {"Status": "healthy"}
+    assert is_fit(lost, {})
+    assert not is_fit(replica(STABLE, 10, "a", status="exited"), {})
+    assert own_path(lost) == f"fleet_a/{lost.id}"

@@ -96,6 +96,9 @@ class LocalTarget:
         status = self.status(model)
         return status.weights if status else {}
 
+    def traffic(self, model: str) -> None:
+        """Return None: the kernel hands out connections, and nobody counts their requests."""
+
     def status(self, model: str) -> ServiceStatus | None:
         """Return what is true now; a service that was stopped has no replicas.
 

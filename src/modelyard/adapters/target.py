@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from modelyard.domain.traffic import Traffic
 from modelyard.domain.values import Service, ServiceStatus
 
 
@@ -25,6 +26,10 @@ class Target(Protocol):
 
     def get_weights(self, model: str) -> dict[str, int]:
         """Return each version's share of the traffic in percent; empty without a service."""
+        ...
+
+    def traffic(self, model: str) -> Traffic | None:
+        """Return what was counted for each fleet; None where nothing counts, or no service runs."""
         ...
 
     def status(self, model: str) -> ServiceStatus | None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 
 def as_utc(moment: datetime) -> datetime:
@@ -20,6 +20,12 @@ def as_utc(moment: datetime) -> datetime:
 
 Moment = Annotated[datetime, AfterValidator(as_utc)]
 """A time in UTC, however it was typed into a form."""
+
+HeaderName = Annotated[
+    str, StringConstraints(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_-]*\z", max_length=64)
+]
+"""An HTTP token of letters, digits, `-` and `_`: what else a token may hold (RFC 9110, 5.6.2), a
+gateway's config may read as something of its own."""
 
 
 class Value(BaseModel):
@@ -125,6 +131,9 @@ class Service(Value):
     port: int | None = None
     """Port on the gateway's address; None keeps the one in use, or takes a free one."""
     fleets: tuple[Fleet, ...]
+    """The oldest first: when a fleet's share grows, the requests come from those before it."""
+    sticky: HeaderName | None = None
+    """Request header that names a user, who then stays with one release; None splits at random."""
 
 
 class ReplicaState(StrEnum):
@@ -158,6 +167,11 @@ class ServiceStatus(Value):
     replicas: tuple[ReplicaStatus, ...]
     weights: dict[str, int]
     """Share of the traffic in percent, by version."""
+    fleet_urls: dict[str, str] = {}
+    """Address of each fleet, by version, whatever its share; reachable from this machine only."""
+    orphans: tuple[str, ...] = ()
+    """Versions whose replicas the sync found and removed, though no sync that ended well had asked
+    for them."""
 
 
 class ImageRef(Value):

@@ -23,7 +23,8 @@ from docker.types import IPAMConfig, IPAMPool, LogConfig
 from requests.exceptions import RequestException
 
 from modelyard.adapters.docker.engine import HARDENED, REPLICA_USER, container_user, require_image
-from modelyard.adapters.docker.haproxy import PORT, RuntimeApi
+from modelyard.adapters.docker.haproxy import FOLDER, HOST_ADDRESS, NAMED_PORT, PORT
+from modelyard.adapters.docker.runtime_api import RuntimeApi
 from modelyard.domain.values import Fleet
 from modelyard.errors import RolloutError, ServiceUnavailableError
 from modelyard.serving.replica import limit_options
@@ -36,15 +37,17 @@ DIGEST_LABEL = "modelyard.digest"
 IMAGE_LABEL = "modelyard.image"
 LIMITS_LABEL = "modelyard.limits"
 ADDRESS_LABEL = "modelyard.address"
+SLOT_LABEL = "modelyard.slot"
 PORT_LABEL = "modelyard.port"
+CONFIG_LABEL = "modelyard.config"
 
 LOG_FOLDER = "/var/log/modelyard"
 """Inference log, inside a replica."""
 STOP_SECONDS = 15
 """From asking a container to end until it is killed; a replica answers what is in flight."""
 
-_CONFIG_FOLDER = "/etc/modelyard"
 _KEYS_FOLDER = "/etc/modelyard/keys"
+_HOST = 1
 _GATEWAY_HOST = 2
 _FIRST_REPLICA_HOST = 10
 _TRIES = 10
@@ -79,6 +82,11 @@ class Replica:
     @property
     def address(self) -> str:
         return self.container.labels[ADDRESS_LABEL]
+
+    @property
+    def slot(self) -> str:
+        """Its fleet's slot in the gateway."""
+        return self.container.labels.get(SLOT_LABEL, "")
 
     @property
     def running(self) -> bool:
@@ -136,22 +144,32 @@ class ModelContainers:
         """Return the running gateway's runtime API."""
         return RuntimeApi(self._ask)
 
-    def start_gateway(self, image: str, config: Path, host: str, port: int) -> Container:
+    def start_gateway(
+        self, image: str, config: Path, host: str, port: int, config_digest: str
+    ) -> Container:
         """Start the gateway, reading `config`, published on one port of this machine.
 
-        Raises RolloutError when the port is taken or there is no image.
+        What asks for a fleet by name comes in by another port, which the engine chooses, on
+        loopback whatever `host` is. Raises RolloutError when the port is taken or there is no
+        image.
         """
         require_image(self._engine, image)
         network = self._network()
         gateway = self._engine.containers.create(
             image,
             entrypoint=["haproxy"],
-            command=["-db", "-f", f"{_CONFIG_FOLDER}/{config.name}"],
+            command=["-db", "-f", f"{FOLDER}/{config.name}"],
+            environment={HOST_ADDRESS: _address(network, _HOST)},
             name=f"{self.name}-gateway",
-            labels={**self._labels, ROLE_LABEL: "gateway", PORT_LABEL: str(port)},
+            labels={
+                **self._labels,
+                ROLE_LABEL: "gateway",
+                PORT_LABEL: str(port),
+                CONFIG_LABEL: config_digest,
+            },
             user=container_user(self._engine),
-            volumes={str(config.parent): {"bind": _CONFIG_FOLDER, "mode": "ro"}},
-            ports={f"{PORT}/tcp": (host, port)},
+            volumes={str(config.parent): {"bind": FOLDER, "mode": "ro"}},
+            ports={f"{PORT}/tcp": (host, port), f"{NAMED_PORT}/tcp": ("127.0.0.1", 0)},
             stop_signal="SIGUSR1",
             **self._attachment(network, _address(network, _GATEWAY_HOST)),
             **_KEPT_RUNNING,
@@ -168,21 +186,30 @@ class ModelContainers:
             raise
         return gateway
 
+    def named_port(self) -> int | None:
+        """Return the port on loopback for requests to a fleet by name, of a running gateway.
+
+        The engine may choose another one when the gateway starts again.
+        """
+        gateway = self.gateway()
+        published = gateway.ports.get(f"{NAMED_PORT}/tcp") if gateway else None
+        return int(published[0]["HostPort"]) if published else None
+
     def start_replicas(
-        self, fleets: Sequence[Fleet], log_folder: Path, memory: str
+        self, fleets: Sequence[tuple[Fleet, str]], log_folder: Path, memory: str
     ) -> list[Replica]:
         """Start one more replica of each of these releases, whose images were built.
 
-        Side by side: each keeps the engine busy for half a second. Where one cannot be started,
-        none is left.
+        With each goes its fleet's slot in the gateway. Side by side: each keeps the engine busy for
+        half a second. Where one cannot be started, none is left.
         """
         network = self._network()
         _give_folder(log_folder, container_user(self._engine))
         places = zip(fleets, self._free_addresses(network), strict=False)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             starting = [
-                pool.submit(self._start_replica, fleet, network, address, log_folder, memory)
-                for fleet, address in places
+                pool.submit(self._start_replica, fleet, slot, network, address, log_folder, memory)
+                for (fleet, slot), address in places
             ]
         try:
             return [replica.result() for replica in starting]
@@ -261,7 +288,13 @@ class ModelContainers:
         )
 
     def _start_replica(
-        self, fleet: Fleet, network: Network, address: str, log_folder: Path, memory: str
+        self,
+        fleet: Fleet,
+        slot: str,
+        network: Network,
+        address: str,
+        log_folder: Path,
+        memory: str,
     ) -> Replica:
         keys = self._api_keys
         # The image itself listens to nobody without a key. Here only the gateway reaches it.
@@ -283,6 +316,7 @@ class ModelContainers:
                 IMAGE_LABEL: fleet.image or "",
                 LIMITS_LABEL: _words_of(fleet),
                 ADDRESS_LABEL: address,
+                SLOT_LABEL: slot,
             },
             user=container_user(self._engine),
             volumes={str(log_folder.resolve()): {"bind": LOG_FOLDER, "mode": "rw"}, **mounted},

@@ -1,33 +1,50 @@
-"""How is the gateway told which replicas to send requests to?
+"""What does the gateway's config say, and which requests go to which fleet?
 
-HAProxy gets a config file, which it reads once when it starts, and commands of its runtime API,
-which change servers and weights without a reload: a reload resets keep-alive clients. Every change
-is made through both, so that a gateway that starts again comes back with the same servers.
+HAProxy gets a config file and two maps, which it reads once when it starts. What changes later is
+told to it by commands (`runtime_api`), since a reload resets keep-alive clients, and written here
+too, so that a gateway that starts again comes back with the same servers and the same split.
 
-Source: HAProxy 2.6 management guide, "Unix Socket commands" (the same in later versions).
+Two levels. A request draws one of a hundred places, or has one by the hash of a header; a map says
+which fleet's that place is. Inside a fleet the replica with the fewest requests gets it.
+
+Source: HAProxy 2.6 configuration manual (the same in later versions).
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterable, Mapping
+import hashlib
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from fractions import Fraction
-
-from modelyard.errors import ServiceUnavailableError
+from itertools import accumulate
 
 PORT = 8080
-"""Where the gateway listens inside its container."""
+"""Where the gateway listens inside its container, and a replica inside its own."""
+NAMED_PORT = 8081
+"""Where it listens to this machine alone, for requests to a named fleet."""
 API_PORT = 9999
 """Runtime API, on the container's own loopback: neither replicas nor the host reach it."""
-BACKEND = "replicas"
-MAX_WEIGHT = 256
-CHECK = "check inter 500ms fall 2 rise 1"
+FOLDER = "/etc/modelyard"
+"""Where config and maps are inside the container."""
+HOST_ADDRESS = "HOST_ADDRESS"
+"""Environment variable: the address that this machine has for the gateway."""
+NAMED_PREFIX = "/fleets/"
+"""A request for `/fleets/VERSION/PATH` is a request for PATH to that release's fleet."""
 
-# What HAProxy answers where a command did what it says; anything else is an error's text.
-DONE = {"", "New server registered.", "Server deleted."}
+SLOTS = ("a", "b", "c", "d", "e", "f")
+"""Backends cannot be added at run time: these are there from the start, and each fleet has one."""
+MAX_FLEETS = 3
+"""At a time; half of the slots, so that all of them can be exchanged for others in one sync."""
+PLACES = 100
+"""A place is one percent of the traffic."""
+SPLIT_MAP = "split.map"
+NAMES_MAP = "names.map"
 
-CONFIG = """\
+# One refused connection takes a server out until its next check passes: the request that met it
+# finds it gone, and is sent to another one.
+CHECK = "check inter 500ms fall 2 rise 1 observe layer4 error-limit 1 on-error mark-down"
+
+_CONFIG = """\
 global
     log stdout format raw local0 notice
     stats socket ipv4@127.0.0.1:{api_port} level admin
@@ -52,161 +69,159 @@ defaults
     retry-on conn-failure empty-response 503
     # It can go there only when it has come as a whole before it is sent to the first one.
     option http-buffer-request
-    http-error status 503 content-type application/json string '{{"error": {{"field": null, \
-"message": "No replica is ready to answer."}}}}'
+    http-error status 503 content-type application/json string '{no_replica}'
 
 frontend service
     bind :{port}
-    default_backend {backend}
+    http-request set-var(txn.place) rand({places})
+{sticky}\
+    use_backend %[var(txn.place),map_int({folder}/{split_map})]
 
-backend {backend}
-    # By weight, not by least connections: those bend the split between fleets.
-    balance roundrobin
+# Published on loopback alone; what comes round that is not from this machine.
+frontend named
+    bind :{named_port}
+    tcp-request connection reject unless {{ src "${{{host_address}}}" }}
+    http-request set-var(txn.fleet) path,field(3,/),map({folder}/{names_map})
+    http-request return status 404 content-type application/json string '{no_fleet}' \
+unless {{ path_beg {prefix} }} {{ var(txn.fleet) -m found }}
+    http-request replace-path {prefix}[^/]*/?(.*) /\\1
+    use_backend %[var(txn.fleet)]
+"""
+
+_BACKEND = """
+backend {name}
+    balance leastconn
+    # Another fleet's replicas answer, all of them, only where none of the fleet's own is up.
+    option allbackups
     option httpchk
     http-check send meth GET uri /ready
     http-check expect status 200
 {servers}"""
 
+# One user's requests have one place. The model's name is hashed with it: who is among the first to
+# see a new release of one model is not so for all of them.
+_STICKY = """\
+    http-request set-var(txn.place) req.fhdr({header}),xxh32({seed}),mod({places}) \
+if {{ req.fhdr({header}) -m len gt 0 }}
+"""
+
+_NO_REPLICA = '{"error": {"field": null, "message": "No replica is ready to answer."}}'
+_NO_FLEET = (
+    '{"error": {"field": null, "message": "No such fleet. Ask for /fleets/VERSION/PATH, with the '
+    'version of a release that runs."}}'
+)
+
 
 @dataclass(frozen=True)
 class Server:
-    """One replica as the gateway's config names it."""
+    """One replica as one of the gateway's backends has it."""
 
+    backend: str
     name: str
     address: str
     """Host and port on the network that the gateway and the replicas share."""
-    weight: int
-    """0 to 256, relative to the other servers; 0 takes nothing new."""
+    backup: bool = False
+    """It answers only where no server of the backend that is not a backup is up."""
+    weight: int = 1
+    """0 takes nothing new."""
+
+    @property
+    def path(self) -> str:
+        return f"{self.backend}/{self.name}"
+
+    @property
+    def settings(self) -> str:
+        """What follows its name, in the config and in the command that adds it."""
+        return f"{self.address} {CHECK}{' backup' if self.backup else ''} weight {self.weight}"
 
 
 @dataclass(frozen=True)
-class ServerStats:
-    """One replica as the gateway sees it now."""
+class Route:
+    """Where the requests for one release go."""
 
-    name: str
-    up: bool
-    """The last check passed, and the server takes requests unless its weight is 0."""
-    draining: bool
-    checked: bool
-    """The last check passed, in whatever state the server is."""
-    sessions: int
-    weight: int
+    version: str
+    slot: str
+    percent: int
 
 
-def gateway_config(servers: Iterable[Server]) -> str:
-    """Return the config file of a gateway in front of these servers."""
-    lines = (f"    server {s.name} {s.address} {CHECK} weight {s.weight}\n" for s in servers)
-    return CONFIG.format(
-        port=PORT, api_port=API_PORT, backend=BACKEND, servers="".join(sorted(lines))
-    )
+@dataclass(frozen=True)
+class Layout:
+    """All that a gateway is told that may change while it runs."""
+
+    servers: tuple[Server, ...] = ()
+    routes: tuple[Route, ...] = ()
+    """The oldest first."""
 
 
-def server_weights(fleets: Mapping[str, tuple[int, int]]) -> dict[str, int]:
-    """Return the weight of one server of each fleet, given (percent, replicas) by fleet.
+def split_backend(slot: str) -> str:
+    """Return the name of the backend that answers a fleet's share of the traffic."""
+    return f"fleet_{slot}"
 
-    The smallest weights that HAProxy allows whose shares are nearest to those asked for (fleets of
-    2 and 1 replicas at 90 and 10 percent get 9 and 2). A fleet that is to take something never
-    rounds to nothing.
+
+def named_backend(slot: str) -> str:
+    """Return the name of the backend that answers requests to the fleet by name.
+
+    It has the fleet's own replicas alone, and counts of its own: what is asked for in order to look
+    at a release is no traffic.
     """
-    shares = {
-        name: Fraction(percent, replicas) if replicas else Fraction(0)
-        for name, (percent, replicas) in fleets.items()
+    return f"only_{slot}"
+
+
+def split_map(routes: Iterable[Route]) -> dict[str, str]:
+    """Return the backend of each range of places.
+
+    The newest fleet has the lowest places: when its share grows, places go from older fleets to
+    it, and none goes any other way.
+    """
+    newest_first = [route for route in reversed(tuple(routes)) if route.percent]
+    ends = accumulate(route.percent for route in newest_first)
+    return {
+        f"{end - route.percent}:{end - 1}": split_backend(route.slot)
+        for route, end in zip(newest_first, ends, strict=True)
     }
-    largest = max(shares.values(), default=Fraction(0))
-    if not largest:
-        return dict.fromkeys(fleets, 0)
-    candidates = (
-        {name: max(round(s / largest * top), 1) if s else 0 for name, s in shares.items()}
-        for top in range(1, MAX_WEIGHT + 1)
-    )
-    return min(candidates, key=lambda weights: _off(weights, fleets))
 
 
-def _off(weights: Mapping[str, int], fleets: Mapping[str, tuple[int, int]]) -> Fraction:
-    """Return how far the fleet that is farthest from its share is from it."""
-    taken = {name: weights[name] * replicas for name, (_, replicas) in fleets.items()}
-    asked = {name: percent if replicas else 0 for name, (percent, replicas) in fleets.items()}
-    return max(
-        abs(Fraction(taken[name], sum(taken.values())) - Fraction(asked[name], sum(asked.values())))
-        for name in fleets
-    )
+def names_map(routes: Iterable[Route]) -> dict[str, str]:
+    """Return the backend of each version."""
+    return {route.version: named_backend(route.slot) for route in routes}
 
 
-class RuntimeApi:
-    """The servers behind one running gateway.
+def gateway_config(servers: Iterable[Server], *, model: str, sticky: str | None = None) -> str:
+    """Return the config file of a gateway in front of these servers.
 
-    `ask` sends one line of commands, separated by `;`, and returns HAProxy's answer. Every method
-    raises ServiceUnavailableError when HAProxy does not do what it is told.
+    `sticky` is the header whose value decides on a request's place. A request without it draws one
+    each time.
     """
+    head = _CONFIG.format(
+        api_port=API_PORT,
+        port=PORT,
+        named_port=NAMED_PORT,
+        places=PLACES,
+        folder=FOLDER,
+        split_map=SPLIT_MAP,
+        names_map=NAMES_MAP,
+        prefix=NAMED_PREFIX,
+        host_address=HOST_ADDRESS,
+        no_replica=_NO_REPLICA,
+        no_fleet=_NO_FLEET,
+        sticky=_STICKY.format(header=sticky, seed=zlib.crc32(model.encode()), places=PLACES)
+        if sticky
+        else "",
+    )
+    lines = {backend(slot): [] for slot in SLOTS for backend in (split_backend, named_backend)}
+    for server in servers:
+        lines[server.backend].append(f"    server {server.name} {server.settings}\n")
+    backends = (
+        _BACKEND.format(name=name, servers="".join(sorted(mine))) for name, mine in lines.items()
+    )
+    return head + "".join(backends)
 
-    def __init__(self, ask: Callable[[str], str]) -> None:
-        self._ask = ask
 
-    def servers(self) -> dict[str, ServerStats]:
-        """Return what the gateway sees of each server, by name."""
-        answer = self._ask(f"show stat {BACKEND} 4 -1").removeprefix("# ")
-        return {
-            row["svname"]: ServerStats(
-                name=row["svname"],
-                up=row["status"].startswith("UP"),
-                draining=row["status"].startswith("DRAIN"),
-                checked=row["check_status"] == "L7OK",
-                sessions=int(row["scur"] or 0),
-                weight=int(row["weight"] or 0),
-            )
-            for row in csv.DictReader(answer.strip().splitlines())
-        }
+def map_file(entries: dict[str, str]) -> str:
+    """Return a map as the file that a gateway reads when it starts."""
+    return "".join(f"{key} {value}\n" for key, value in entries.items())
 
-    def add(self, servers: Iterable[Server]) -> None:
-        """Add servers that are checked but take no request until they are given a share."""
-        # Without drain the gateway would take a new server for up until its first check fails.
-        self._do(
-            command
-            for s in servers
-            for command in (
-                f"add server {BACKEND}/{s.name} {s.address} {CHECK} weight {s.weight}",
-                f"set server {BACKEND}/{s.name} state drain",
-                f"enable health {BACKEND}/{s.name}",
-            )
-        )
 
-    def share(self, weights: Mapping[str, int]) -> None:
-        """Let servers take requests by these weights, each its share from the next request on."""
-        self._weigh(weights.items())
-        self._do(f"set server {BACKEND}/{name} state ready" for name in weights)
-        # HAProxy leaves each server the place in its round that it had by the former weights, which
-        # may be a hundred requests away. One that is taken out and put in again gets a new place.
-        # Never the only one that answers: what comes in between would be refused.
-        up = [name for name, server in self.servers().items() if server.up and weights.get(name)]
-        if len(up) > 1:
-            self._weigh((name, weight) for name in up for weight in (0, weights[name]))
-
-    def drain(self, names: Iterable[str]) -> None:
-        """Send nothing new to servers; what they have taken, they answer."""
-        self._do(f"set server {BACKEND}/{name} state drain" for name in names)
-
-    def delete(self, names: Iterable[str]) -> None:
-        """Remove servers whose replica has stopped."""
-        self._do(
-            command
-            for name in names
-            for command in (
-                f"disable health {BACKEND}/{name}",
-                f"set server {BACKEND}/{name} state maint",
-                f"del server {BACKEND}/{name}",
-            )
-        )
-
-    def _weigh(self, weights: Iterable[tuple[str, int]]) -> None:
-        self._do(f"set server {BACKEND}/{name} weight {weight}" for name, weight in weights)
-
-    def _do(self, commands: Iterable[str]) -> None:
-        line = "; ".join(commands)
-        if not line:
-            return
-        said = [text for text in self._ask(line).splitlines() if text.strip() not in DONE]
-        if said:
-            raise ServiceUnavailableError(
-                f"The gateway did not do `{line}`: {' '.join(said)} Try again; the next sync "
-                "makes the same change."
-            )
+def fixed_digest(model: str, sticky: str | None) -> str:
+    """Return a digest of what only a new start of the gateway can change."""
+    return hashlib.sha256(gateway_config((), model=model, sticky=sticky).encode()).hexdigest()[:16]

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from modelyard.adapters.docker.haproxy import Server, gateway_config
+from modelyard.adapters.docker.haproxy import (
+    NAMES_MAP,
+    SPLIT_MAP,
+    Layout,
+    gateway_config,
+    map_file,
+    names_map,
+    split_map,
+)
 from modelyard.domain.values import Service
 from modelyard.errors import ConflictError
 
@@ -29,12 +37,18 @@ class ServiceFolder:
 
     @property
     def config_file(self) -> Path:
-        """What a gateway reads when it starts; there once a config was written."""
+        """What a gateway reads when it starts, with the maps beside it; there once written."""
         return self._folder / "haproxy.cfg"
 
-    def write_config(self, servers: Iterable[Server]) -> None:
-        """Let a gateway that starts from here on begin with these servers."""
-        self._write(self.config_file, gateway_config(servers))
+    def write_gateway(self, layout: Layout, sticky: str | None) -> None:
+        """Let a gateway that starts from here on begin with these servers and this split.
+
+        The servers before the split, which then never leads to a fleet that is not there.
+        """
+        config = gateway_config(layout.servers, model=self._model, sticky=sticky)
+        self._write(self.config_file, config)
+        self._write(self._folder / NAMES_MAP, map_file(names_map(layout.routes)))
+        self._write(self._folder / SPLIT_MAP, map_file(split_map(layout.routes)))
 
     def service(self) -> Service | None:
         """Return what was last synced."""

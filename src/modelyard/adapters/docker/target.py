@@ -1,15 +1,14 @@
 """How is a model served by containers behind a gateway?
 
-One HAProxy gateway and N replicas a model, on a network of their own; only the gateway publishes a
-port. A swap never reloads the gateway: new replicas start, the gateway's own check of `/ready`
-passes, they are opened, the old ones are drained, and stopped once they hold no request.
+One HAProxy gateway and N replicas a fleet, on a network of their own; only the gateway publishes
+ports. Each fleet has a slot of the gateway's, its share of the traffic, and an address of its own
+on loopback, whatever its share.
 """
 
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,27 +16,33 @@ from docker import DockerClient
 from docker.errors import DockerException
 
 from modelyard.adapters.docker.containers import (
+    CONFIG_LABEL,
     DIGEST_LABEL,
     PORT_LABEL,
     ModelContainers,
-    Replica,
     last_words,
     models_with_containers,
 )
 from modelyard.adapters.docker.engine import connect_engine, engine_errors
-from modelyard.adapters.docker.fleets import (
-    gateway_servers,
-    is_fit,
-    match_replicas,
-    replica_state,
-    traffic_shares,
-)
+from modelyard.adapters.docker.fleets import fleet_traffic, own_path, replica_state
 from modelyard.adapters.docker.haproxy import (
-    RuntimeApi,
-    ServerStats,
+    MAX_FLEETS,
+    NAMED_PREFIX,
+    Layout,
+    Route,
+    fixed_digest,
 )
 from modelyard.adapters.docker.registry import fetch_image
+from modelyard.adapters.docker.runtime_api import Row, RuntimeApi
 from modelyard.adapters.docker.service_folder import ServiceFolder, models_with_folders
+from modelyard.adapters.docker.switching import (
+    change_split,
+    orphans,
+    switch,
+    wait_for,
+    write_gateway,
+)
+from modelyard.domain.traffic import Traffic
 from modelyard.domain.values import (
     Fleet,
     ReplicaStatus,
@@ -52,12 +57,7 @@ from modelyard.errors import (
 )
 
 NAME = "docker"
-READY_SECONDS = 120.0
-"""How long new replicas may take: a cold scikit-learn import on a busy machine is slow."""
 GATEWAY_SECONDS = 30.0
-DRAIN_SECONDS = 80.0
-"""Longer than the gateway gives a single request."""
-_POLL_SECONDS = 0.4
 
 
 class DockerTarget:
@@ -96,34 +96,41 @@ class DockerTarget:
     def sync(self, service: Service) -> ServiceStatus:
         """Make true what a service says, and return once it is; idempotent.
 
-        Replicas that are gone or not ready are replaced. With `port` None the address stays.
+        Replicas that are gone or not ready are replaced, and those that no fleet asks for removed;
+        the status names the `orphans` among them. With `port` None the address stays. Another port
+        or another `sticky` header needs a new gateway: for its start, a second, nothing answers.
         Raises RolloutError when new replicas do not become ready (they are removed, and what
-        served before still serves), or an image is missing.
+        served before still serves), or an image is missing, and RefusedError for weights that do
+        not add up or more fleets than a gateway has slots for.
         """
-        _check_weights({f.version: f.weight if f.replicas else 0 for f in service.fleets})
+        _check_fleets(service)
         for fleet in service.fleets:
             self._check_image(fleet)
         folder = self._service_folder(service.model)
         with folder.lock():
+            containers = self._containers(service.model)
+            found = orphans(service, containers, folder)
             try:
                 port = self._ensure_gateway(service, folder)
                 service = service.model_copy(update={"port": port})
-                self._ensure_replicas(service, folder)
+                log = self._log_folder(service.model)
+                switch(service, containers, folder, log, self._memory)
             except (ModelYardError, DockerException):
                 if folder.service() is None:  # nothing served before either
-                    self._containers(service.model).remove_all()
+                    containers.remove_all()
                     folder.remove()
                 raise
-            folder.write_service(service)
             status = self._status(service.model, service)
         assert status is not None
-        return status
+        return status.model_copy(update={"orphans": tuple(sorted({r.version for r in found}))})
 
     @engine_errors("changing the weights")
     def set_weights(self, model: str, weights: Mapping[str, int]) -> None:
         """Give each version its share of the traffic, in percent; they sum up to 100.
 
-        Raises RefusedError for a version that has no fleet, or a fleet that is left out.
+        From the next request on; waits for a sync that is under way to end. Where the gateway does
+        not answer, it has the new weights when it starts again. Raises RefusedError for a version
+        that has no fleet, or a fleet that is left out.
         """
         _check_weights(weights)
         folder = self._service_folder(model)
@@ -137,17 +144,23 @@ class DockerTarget:
                 )
             fleets = (f.model_copy(update={"weight": weights[f.version]}) for f in service.fleets)
             service = service.model_copy(update={"fleets": tuple(fleets)})
-            containers = self._containers(model)
-            servers = gateway_servers(service, containers.replicas())
-            containers.runtime_api().share({s.name: s.weight for s in servers})
-            folder.write_config(servers)
-            folder.write_service(service)
+            change_split(service, self._containers(model), folder)
 
     @engine_errors("reading the weights")
     def get_weights(self, model: str) -> dict[str, int]:
         """Return each version's share of the traffic in percent, as the gateway has it now."""
+        return _shares(_routes(self._containers(model)))
+
+    @engine_errors("reading the traffic")
+    def traffic(self, model: str) -> Traffic | None:
+        """Return what the gateway has counted since it started; None where none runs."""
         containers = self._containers(model)
-        return traffic_shares(containers.replicas(), _stats(containers))
+        gateway = containers.gateway()
+        if gateway is None or gateway.status != "running":
+            return None
+        start = f"{gateway.short_id}@{gateway.attrs['State']['StartedAt']}"
+        api = containers.runtime_api()
+        return fleet_traffic(start, api.routes(), api.rows())
 
     @engine_errors("reading the status")
     def status(self, model: str) -> ServiceStatus | None:
@@ -169,8 +182,8 @@ class DockerTarget:
         folder = self._service_folder(model)
         with folder.lock():
             self._containers(model).remove_all()
-            if folder.service():
-                folder.write_config(())
+            if service := folder.service():
+                folder.write_gateway(Layout(), service.sticky)
 
     def resume(self, model: str) -> ServiceStatus | None:
         """Start again what `stop` stopped; None where the model has no service."""
@@ -205,101 +218,46 @@ class DockerTarget:
     def _ensure_gateway(self, service: Service, folder: ServiceFolder) -> int:
         """Have a gateway that answers, and return its port.
 
-        A missing gateway comes back with the servers of the last sync. Another port than the one
-        in use is a new gateway: for its start nothing answers.
+        A missing gateway comes back with the servers and the split of the last sync. Another port
+        or other fixed lines of its config than it has now are a new gateway.
         """
         containers, saved = self._containers(service.model), folder.service()
         gateway = containers.gateway()
         current = int(gateway.labels[PORT_LABEL]) if gateway else saved.port if saved else None
         port = service.port or current
-        if gateway and (gateway.status != "running" or port != current):
+        fixed = fixed_digest(service.model, service.sticky)
+        if gateway and (
+            gateway.status != "running"
+            or port != current
+            or gateway.labels.get(CONFIG_LABEL) != fixed
+        ):
             containers.remove_gateway()
             gateway = None
         if gateway is None:
-            if not folder.config_file.exists():
-                folder.write_config(())
+            last = saved or service.model_copy(update={"fleets": ()})
+            sticky = service.sticky
+            write_gateway(last.model_copy(update={"sticky": sticky}), containers, folder)
             port = port or _free_port(self._host)
-            containers.start_gateway(self._gateway_image, folder.config_file, self._host, port)
+            config = folder.config_file
+            containers.start_gateway(self._gateway_image, config, self._host, port, fixed)
         api = containers.runtime_api()
-        _wait(lambda: _answers(api), GATEWAY_SECONDS, lambda: _gateway_failure(containers))
+        wait_for(lambda: _answers(api), GATEWAY_SECONDS, lambda: _gateway_failure(containers))
         assert port is not None
         return port
-
-    def _ensure_replicas(self, service: Service, folder: ServiceFolder) -> None:
-        containers = self._containers(service.model)
-        api = containers.runtime_api()
-        stats = api.servers()
-        there = containers.replicas()
-        _forget(api, api.servers().keys() - {replica.id for replica in there})
-        kept, missing = match_replicas(service.fleets, [r for r in there if is_fit(r, stats)])
-        started: list[Replica] = []
-        try:
-            if missing:
-                log = self._log_folder(service.model)
-                started = containers.start_replicas(missing, log, self._memory)
-            servers = gateway_servers(service, [*kept, *started])
-            names = {replica.id for replica in started}
-            api.add(s for s in servers if s.name in names)
-            self._wait_until_ready(containers, api, names)
-        except (ModelYardError, DockerException):
-            self._retire(containers, api, started)
-            raise
-        # A gateway that starts again from here on comes back with the new replicas.
-        folder.write_config(servers)
-        api.share({server.name: server.weight for server in servers})
-        wanted = {server.name for server in servers}
-        self._retire(containers, api, [r for r in there if r.id not in wanted])
-
-    def _wait_until_ready(
-        self, containers: ModelContainers, api: RuntimeApi, names: set[str]
-    ) -> None:
-        def failure() -> RolloutError:
-            waiting = [r for r in containers.replicas() if r.id in names]
-            stats = api.servers()
-            late = next((r for r in waiting if not stats[r.id].checked), waiting[0])
-            return RolloutError(
-                f"A replica of {late.version} did not become ready within {READY_SECONDS:.0f} s; "
-                f"it said:\n{late.last_words()}\nWhat served before still serves."
-            )
-
-        def ready() -> bool:
-            for replica in containers.replicas():
-                if replica.id in names and (replica.ended or replica.restarts):
-                    raise RolloutError(
-                        f"A replica of {replica.version} ended instead of becoming ready; it "
-                        f"said:\n{replica.last_words()}\nWhat served before still serves."
-                    )
-            stats = api.servers()
-            return all(stats[name].checked for name in names)
-
-        if names:
-            _wait(ready, READY_SECONDS, failure)
-
-    def _retire(
-        self, containers: ModelContainers, api: RuntimeApi, replicas: Sequence[Replica]
-    ) -> None:
-        """Drain replicas, stop them once they hold no request, and forget them."""
-        if not replicas:
-            return
-        names = {replica.id for replica in replicas} & api.servers().keys()
-        api.drain(names)
-        # A request that takes longer than the gateway allows is lost in any case.
-        _wait(lambda: not any(api.servers()[name].sessions for name in names), DRAIN_SECONDS, None)
-        containers.stop(replicas)
-        _forget(api, names)
 
     def _status(self, model: str, service: Service | None) -> ServiceStatus | None:
         containers = self._containers(model)
         gateway, replicas = containers.gateway(), containers.replicas()
         if gateway is None and not replicas and service is None:
             return None
-        stats = _stats(containers)
+        rows = _rows(containers)
+        named_port = containers.named_port()
         port = gateway.labels[PORT_LABEL] if gateway else service.port if service else None
         host = "127.0.0.1" if self._host == "0.0.0.0" else self._host
         if gateway is None and service is not None:
             weights = {fleet.version: fleet.weight for fleet in service.fleets}
         else:
-            weights = traffic_shares(replicas, stats)
+            weights = _shares(_routes(containers))
         return ServiceStatus(
             model=model,
             target=NAME,
@@ -308,16 +266,31 @@ class DockerTarget:
                 ReplicaStatus(
                     id=r.id,
                     version=r.version,
-                    state=replica_state(r, stats.get(r.id)),
+                    state=replica_state(r, rows.get(own_path(r))),
                     restarts=r.restarts,
                 )
                 for r in replicas
             ),
             weights=weights,
+            fleet_urls={
+                version: f"http://127.0.0.1:{named_port}{NAMED_PREFIX}{version}"
+                for version in weights
+                if named_port
+            },
         )
 
     def _service_folder(self, model: str) -> ServiceFolder:
         return ServiceFolder(self._folder, model)
+
+
+def _check_fleets(service: Service) -> None:
+    versions = [fleet.version for fleet in service.fleets]
+    if len(versions) > MAX_FLEETS or len(set(versions)) < len(versions):
+        raise RefusedError(
+            f"{service.model} cannot have the fleets {', '.join(versions)}: a gateway takes up to "
+            f"{MAX_FLEETS} releases, each once. Remove one."
+        )
+    _check_weights({f.version: f.weight if f.replicas else 0 for f in service.fleets})
 
 
 def _check_weights(weights: Mapping[str, int]) -> None:
@@ -327,8 +300,19 @@ def _check_weights(weights: Mapping[str, int]) -> None:
         )
 
 
-def _stats(containers: ModelContainers) -> dict[str, ServerStats]:
-    """Return what the gateway sees; nothing where it is not running."""
+def _shares(routes: tuple[Route, ...]) -> dict[str, int]:
+    return {route.version: route.percent for route in routes}
+
+
+def _routes(containers: ModelContainers) -> tuple[Route, ...]:
+    """Return where requests go; nowhere while no gateway runs."""
+    with suppress(ServiceUnavailableError):
+        return containers.runtime_api().routes()
+    return ()
+
+
+def _rows(containers: ModelContainers) -> dict[str, Row]:
+    """Return what the gateway sees of each server; nothing while none runs."""
     with suppress(ServiceUnavailableError):
         return containers.runtime_api().servers()
     return {}
@@ -342,20 +326,6 @@ def _answers(api: RuntimeApi) -> bool:
     return True
 
 
-def _forget(api: RuntimeApi, names: Set[str]) -> None:
-    """Take servers whose replica is gone out of the gateway."""
-    # A connection that the gateway kept idle may take a moment to go.
-    _wait(lambda: _deleted(api, names), GATEWAY_SECONDS, None)
-
-
-def _deleted(api: RuntimeApi, names: Set[str]) -> bool:
-    try:
-        api.delete(names & api.servers().keys())
-    except ServiceUnavailableError:
-        return False
-    return True
-
-
 def _gateway_failure(containers: ModelContainers) -> RolloutError:
     gateway = containers.gateway()
     said = last_words(gateway) if gateway else "it is gone"
@@ -364,19 +334,6 @@ def _gateway_failure(containers: ModelContainers) -> RolloutError:
         "`docker.gateway_image` in configs/platform.yaml is an HAProxy image with bash, as "
         "haproxy:lts is."
     )
-
-
-def _wait(
-    condition: Callable[[], bool], seconds: float, failure: Callable[[], Exception] | None
-) -> None:
-    """Wait for a condition; when it does not come true raise the failure, or go on."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            if failure is not None:
-                raise failure()
-            return
-        time.sleep(_POLL_SECONDS)
 
 
 def _free_port(host: str) -> int:

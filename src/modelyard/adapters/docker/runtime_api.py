@@ -1,0 +1,212 @@
+"""How is a running gateway told what to do, and what does it say of itself?
+
+Commands of HAProxy's runtime API change servers and maps without a reload.
+
+Source: HAProxy 2.6 management guide, "Unix Socket commands" and "Statistics and monitoring" (the
+same in later versions).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from modelyard.adapters.docker.haproxy import (
+    FOLDER,
+    NAMES_MAP,
+    SPLIT_MAP,
+    Layout,
+    Route,
+    Server,
+    named_backend,
+    names_map,
+    split_backend,
+    split_map,
+)
+from modelyard.domain.traffic import Counts, Milliseconds
+from modelyard.errors import ServiceUnavailableError
+
+# What HAProxy answers where a command did what it says; anything else is an error's text.
+_DONE = {"", "New server registered.", "Server deleted."}
+_BACKENDS_AND_SERVERS = 2 + 4
+_NEW_VERSION = "New version created: "
+
+
+@dataclass(frozen=True)
+class Row:
+    """What HAProxy has counted and sees of one backend, or of one of its servers."""
+
+    backend: str
+    name: str
+    """`BACKEND` where this is the sum of a backend."""
+    status: str
+    check: str
+    backup: bool
+    sessions: int
+    counts: Counts
+    times: Milliseconds
+
+    @property
+    def path(self) -> str:
+        return f"{self.backend}/{self.name}"
+
+    @property
+    def is_server(self) -> bool:
+        return self.name != "BACKEND"
+
+    @property
+    def up(self) -> bool:
+        """The last check passed, and the server takes requests."""
+        return self.status.startswith("UP")
+
+    @property
+    def draining(self) -> bool:
+        """It finishes what it has and takes nothing new."""
+        return self.status.startswith("DRAIN")
+
+    @property
+    def checked(self) -> bool:
+        """The last check passed, in whatever state the server is."""
+        return self.check == "L7OK"
+
+
+class RuntimeApi:
+    """One running gateway.
+
+    `ask` sends one line of commands, separated by `;`, and returns HAProxy's answer. Every method
+    raises ServiceUnavailableError when HAProxy does not do what it is told.
+    """
+
+    def __init__(self, ask: Callable[[str], str]) -> None:
+        self._ask = ask
+
+    def rows(self) -> list[Row]:
+        """Return what the gateway has counted and sees of each backend and each server."""
+        answer = self._ask(f"show stat -1 {_BACKENDS_AND_SERVERS} -1").removeprefix("# ")
+        return [_row(row) for row in csv.DictReader(answer.strip().splitlines())]
+
+    def servers(self) -> dict[str, Row]:
+        """Return what the gateway sees of each server, by backend and name."""
+        return {row.path: row for row in self.rows() if row.is_server}
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return where the requests for each release go, the oldest first."""
+        percents: dict[str, int] = {}
+        for places, backend in self._map(SPLIT_MAP).items():
+            first, _, last = places.partition(":")
+            percents[backend] = int(last) - int(first) + 1
+        slots = {backend.rpartition("_")[2] for backend in self._map(NAMES_MAP).values()}
+        by_name = {named_backend(slot): slot for slot in slots}
+        return tuple(
+            Route(version, by_name[name], percents.get(split_backend(by_name[name]), 0))
+            for version, name in self._map(NAMES_MAP).items()
+        )
+
+    def add(self, servers: Iterable[Server]) -> None:
+        """Add servers that are checked but take no request until they are opened."""
+        # Without drain the gateway would take a new server for up until its first check fails.
+        self._do(
+            command
+            for s in servers
+            for command in (
+                f"add server {s.path} {s.settings}",
+                f"set server {s.path} state drain",
+                f"enable health {s.path}",
+            )
+        )
+
+    def apply(self, layout: Layout) -> None:
+        """Open the servers that the gateway has of a layout, then split the traffic as it says."""
+        there = self.servers()
+        self._do(
+            command
+            for s in layout.servers
+            if s.path in there
+            for command in (
+                f"set server {s.path} weight {s.weight}",
+                f"set server {s.path} state ready",
+            )
+        )
+        self._replace(SPLIT_MAP, split_map(layout.routes))
+        self._replace(NAMES_MAP, names_map(layout.routes))
+
+    def drain(self, paths: Iterable[str]) -> None:
+        """Send nothing new to servers; what they have taken, they answer."""
+        self._do(f"set server {path} state drain" for path in paths)
+
+    def delete(self, paths: Iterable[str]) -> None:
+        """Remove servers that hold no request."""
+        self._do(
+            command
+            for path in paths
+            for command in (
+                f"disable health {path}",
+                f"set server {path} state maint",
+                f"del server {path}",
+            )
+        )
+
+    def _map(self, name: str) -> dict[str, str]:
+        """Return a map's entries; HAProxy puts the address of each before it."""
+        lines = self._ask(f"show map {FOLDER}/{name}").splitlines()
+        entries = (line.split() for line in lines if line.strip())
+        return {key: value for _, key, value in entries}
+
+    def _replace(self, name: str, entries: Mapping[str, str]) -> None:
+        """Exchange a map's entries for others at once: no request sees some of each."""
+        if self._map(name) == entries:
+            return
+        said = self._ask(f"prepare map {FOLDER}/{name}").strip()
+        if not said.startswith(_NEW_VERSION):
+            raise _refused(f"prepare map {FOLDER}/{name}", said)
+        changed = f"@{said.removeprefix(_NEW_VERSION)} {FOLDER}/{name}"
+        self._do(
+            [
+                *(f"add map {changed} {key} {value}" for key, value in entries.items()),
+                f"commit map {changed}",
+            ]
+        )
+
+    def _do(self, commands: Iterable[str]) -> None:
+        line = "; ".join(commands)
+        if not line:
+            return
+        said = [text for text in self._ask(line).splitlines() if text.strip() not in _DONE]
+        if said:
+            raise _refused(line, " ".join(said))
+
+
+def _refused(line: str, said: str) -> ServiceUnavailableError:
+    return ServiceUnavailableError(
+        f"The gateway did not do `{line}`: {said} Try again; the next sync makes the same change."
+    )
+
+
+def _row(row: Mapping[str, str]) -> Row:
+    def number(field: str) -> int:
+        return int(row[field] or 0)
+
+    answered = sum(number(f"hrsp_{kind}") for kind in ("1xx", "2xx", "3xx", "4xx", "5xx", "other"))
+    return Row(
+        backend=row["pxname"],
+        name=row["svname"],
+        status=row["status"],
+        check=row["check_status"],
+        backup=row["bck"] == "1",
+        sessions=number("scur"),
+        counts=Counts(
+            requests=answered,
+            errors=number("hrsp_5xx"),
+            connection_errors=number("econ"),
+            response_errors=number("eresp"),
+            retries=number("wretr"),
+            redispatches=number("wredis"),
+        ),
+        times=Milliseconds(
+            queue=number("qtime"),
+            connect=number("ctime"),
+            response=number("rtime"),
+            total=number("ttime"),
+        ),
+    )
