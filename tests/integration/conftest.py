@@ -13,6 +13,7 @@ from docker import DockerClient
 from modelyard.adapters.docker.engine import connect_engine, require_image
 from modelyard.errors import EngineUnavailableError, RolloutError
 from tests.docker_releases import BASE_IMAGE, GATEWAY_IMAGE, Releases, build_releases
+from tests.docker_yard import DockerYard
 from tests.local_yard import MODEL, Yard
 
 
@@ -50,6 +51,16 @@ def releases(
     for image in docker_engine.images.list(filters={"label": f"modelyard.model={model}"}):
         for name in image.tags:
             docker_engine.images.remove(name)
+
+
+@pytest.fixture(scope="module")
+def docker_yard(
+    docker_engine: DockerClient, releases: Releases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DockerYard]:
+    """One platform for a whole file: each test first syncs what it needs."""
+    made = DockerYard(docker_engine, releases, tmp_path_factory.mktemp("yard"))
+    yield made
+    made.remove()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -170,8 +170,8 @@ class ServiceStatus(Value):
     fleet_urls: dict[str, str] = {}
     """Address of each fleet, by version, whatever its share; reachable from this machine only."""
     orphans: tuple[str, ...] = ()
-    """Versions whose replicas the sync found and removed, though no sync that ended well had asked
-    for them."""
+    """Versions of replicas that the sync removed though no fleet, of the last service or of this
+    one, asked for them: what a sync that was killed had left."""
 
 
 class ImageRef(Value):

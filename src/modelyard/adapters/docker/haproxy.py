@@ -57,7 +57,9 @@ global
 defaults
     mode http
     log global
-    timeout connect 2s
+    # On one machine a connection is opened at once or not at all. It is also what a request that
+    # met a refused one waits before it goes to another replica.
+    timeout connect 250ms
     timeout client 75s
     timeout server 75s
     timeout http-request 15s

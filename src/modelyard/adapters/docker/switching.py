@@ -85,8 +85,8 @@ def switch(
         _forget(api, api.servers().keys() - rows.keys())
         raise
     folder.write_gateway(layout, service.sticky)
-    folder.write_service(service)
     api.apply(layout)
+    folder.write_service(service)
     wanted = {replica.id for replica in [*kept, *started]}
     _retire(containers, api, [r for r in there if r.id not in wanted])
     layout = gateway_layout(service, slots, [*kept, *started], set())
