@@ -57,7 +57,7 @@ class DockerYard:
     def containers(self, role: str | None = None) -> list[Container]:
         labels = [f"modelyard.platform={self.platform_id}"]
         labels += [f"modelyard.role={role}"] if role else []
-        return self.engine.containers.list(all=True, filters={"label": labels})
+        return self.engine.containers.list(all=True, ignore_removed=True, filters={"label": labels})
 
     def networks(self) -> list[str]:
         label = f"modelyard.platform={self.platform_id}"

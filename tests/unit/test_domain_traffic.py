@@ -23,7 +23,7 @@ def look(
         slot=slot,
         counts=Counts(requests=requests, errors=requests // 10),
         answered_by_others=others,
-        named=Counts(requests=requests // 2),
+        besides=Counts(requests=requests // 2),
         sessions=3,
         times=Milliseconds(response=7),
         replicas={
@@ -41,7 +41,7 @@ def test_what_was_counted_between_two_looks_is_the_difference() -> None:
     fleet = change.fleets["1.0.0"]
     assert change.complete
     assert fleet.counts == Counts(requests=100, errors=10)
-    assert fleet.named == Counts(requests=50)
+    assert fleet.besides == Counts(requests=50)
     assert fleet.answered_by_others == 5
     assert (fleet.sessions, fleet.times.response) == (3, 7), "as they are now"
 
@@ -52,10 +52,10 @@ def test_a_gateway_that_started_again_is_said_and_only_what_it_counted_is_given(
     assert change.fleets["1.0.0"].counts.requests == 20
 
 
-def test_a_replica_that_is_new_counts_from_nothing() -> None:
+def test_a_replica_that_is_new_is_left_out_as_its_server_counted_before_it() -> None:
     change = look(90, replicas={"old": 70, "new": 20}).change(look(50, replicas={"old": 50}))
     replicas = change.fleets["1.0.0"].replicas
-    assert {name: r.counts.requests for name, r in replicas.items()} == {"old": 20, "new": 20}
+    assert {name: r.counts.requests for name, r in replicas.items()} == {"old": 20}
 
 
 def test_a_fleet_that_came_in_between_is_left_out_as_its_slot_counted_before_it() -> None:

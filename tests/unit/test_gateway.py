@@ -6,19 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
-from docker.models.containers import Container
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.adapters.docker.containers import (
-    ADDRESS_LABEL,
-    DIGEST_LABEL,
-    IMAGE_LABEL,
-    SLOT_LABEL,
-    VERSION_LABEL,
-    Replica,
-)
 from modelyard.adapters.docker.fleets import (
+    assign_numbers,
     assign_slots,
     gateway_layout,
     is_fit,
@@ -26,14 +18,17 @@ from modelyard.adapters.docker.fleets import (
     own_path,
 )
 from modelyard.adapters.docker.haproxy import (
+    MAX_REPLICAS,
     SLOTS,
     Route,
     Server,
     fixed_digest,
     gateway_config,
+    shares_map,
     split_map,
 )
 from modelyard.domain.values import Fleet, Service
+from tests.docker_replicas import replica
 
 STABLE, CANARY, SHADOW = "1.0.0", "2.0.0", "3.0.0"
 
@@ -47,22 +42,6 @@ def fleet(version: str, replicas: int = 1, weight: int = 100) -> Fleet:
         replicas=replicas,
         weight=weight,
     )
-
-
-def replica(version: str, number: int, slot: str = "", status: str = "running") -> Replica:
-    labels = {
-        VERSION_LABEL: version,
-        DIGEST_LABEL: f"digest-{version}",
-        IMAGE_LABEL: f"image-{version}",
-        ADDRESS_LABEL: f"10.0.0.{number}",
-        SLOT_LABEL: slot,
-    }
-    attrs = {
-        "Id": f"{version.replace('.', '')}{number:09d}",
-        "Config": {"Labels": labels},
-        "State": {"Status": status},
-    }
-    return Replica(Container(attrs=attrs))
 
 
 def owners(routes: Sequence[Route]) -> list[str]:
@@ -112,15 +91,18 @@ def test_a_split_without_a_header_draws_and_with_one_hashes_it() -> None:
 
 
 def test_the_config_is_the_same_whatever_the_order_of_the_servers() -> None:
-    servers = [
-        Server("fleet_a", "b", "10.0.0.3:8080"),
-        Server("fleet_a", "a", "10.0.0.2:8080", backup=True, weight=0),
-        Server("only_a", "b", "10.0.0.3:8080"),
-    ]
+    servers = [Server("b", 2, "10.0.0.3"), Server("a", 1, "10.0.0.2")]
     config = gateway_config(servers, model="bikes")
     assert config == gateway_config(reversed(servers), model="bikes")
-    assert config.count("    server b 10.0.0.3:8080 check inter 500ms") == 2
-    assert "mark-down backup weight 0\n" in config
+    assert config.count("10.0.0.") == 4, "each in both backends of its slot"
+    assert "    server r2 10.0.0.3:8080 track fleet_b/r2\n" in config
+
+
+def test_a_server_that_no_replica_has_is_there_and_in_maintenance() -> None:
+    lines = gateway_config([Server("a", 1, "10.0.0.2")], model="bikes").splitlines()
+    first, second = [line for line in lines if line.startswith("    server r")][:2]
+    assert not first.endswith("disabled")
+    assert second.endswith("disabled")
 
 
 def test_only_what_cannot_be_changed_at_run_time_asks_for_a_new_gateway() -> None:
@@ -154,37 +136,39 @@ def test_a_release_built_anew_is_another_fleet_with_another_slot() -> None:
 
 
 def test_fleets_with_a_share_stand_in_for_each_other_and_one_without_for_nobody() -> None:
-    fleets = (fleet(STABLE, weight=90), fleet(CANARY, weight=10), fleet(SHADOW, weight=0))
-    service = Service(model="bikes", fleets=fleets)
-    there = [replica(STABLE, 10, "a"), replica(CANARY, 11, "b"), replica(SHADOW, 12, "c")]
-    slots = {STABLE: "a", CANARY: "b", SHADOW: "c"}
-    layout = gateway_layout(service, slots, there, set())
-    takes = {
-        (server.backend, server.address.split(":")[0]): "backup" if server.backup else "own"
-        for server in layout.servers
-        if server.weight
-    }
-    assert takes == {
-        ("fleet_a", "10.0.0.10"): "own",
-        ("fleet_a", "10.0.0.11"): "backup",
-        ("fleet_b", "10.0.0.10"): "backup",
-        ("fleet_b", "10.0.0.11"): "own",
-        ("fleet_c", "10.0.0.10"): "backup",
-        ("fleet_c", "10.0.0.11"): "backup",
-        ("fleet_c", "10.0.0.12"): "own",
-        ("only_a", "10.0.0.10"): "own",
-        ("only_b", "10.0.0.11"): "own",
-        ("only_c", "10.0.0.12"): "own",
-    }
-    assert ("fleet_a", "0") in {(s.backend, str(s.weight)) for s in layout.servers}, (
-        "it is known there, and can be given a share without being added"
+    routes = [Route(STABLE, "a", 90), Route(CANARY, "b", 10), Route(SHADOW, "c", 0)]
+    assert shares_map(routes) == {"only_a": "90", "only_b": "10"}
+    config = gateway_config((), model="bikes")
+    assert config.count("    server others 127.0.0.1:8082 no-check backup\n") == len(SLOTS)
+
+
+def test_the_layout_is_of_what_was_asked_for_alone() -> None:
+    service = Service(model="bikes", fleets=(fleet(STABLE, weight=90), fleet(CANARY, weight=10)))
+    there = [replica(STABLE, 10), replica(CANARY, 11, "b"), replica(SHADOW, 12, "c")]
+    layout = gateway_layout(service, {STABLE: "a", CANARY: "b"}, there)
+    assert [(s.slot, s.number, s.address) for s in layout.servers] == [
+        ("a", 10, "10.0.0.10"),
+        ("b", 11, "10.0.0.11"),
+    ]
+    assert layout.routes == (Route(STABLE, "a", 90), Route(CANARY, "b", 10))
+
+
+def test_a_new_replica_gets_a_number_that_none_of_its_slot_has() -> None:
+    there = [replica(STABLE, 1), replica(STABLE, 3), replica(CANARY, 2, "b")]
+    places = assign_numbers(
+        [fleet(STABLE), fleet(STABLE), fleet(CANARY)], {STABLE: "a", CANARY: "b"}, there
     )
+    assert [(f.version, slot, number) for f, slot, number in places] == [
+        (STABLE, "a", 2),
+        (STABLE, "a", 4),
+        (CANARY, "b", 1),
+    ]
 
 
-def test_what_a_leaving_fleet_took_can_still_be_answered_by_those_that_stay() -> None:
-    service = Service(model="bikes", fleets=(fleet(CANARY),))
-    layout = gateway_layout(service, {CANARY: "b"}, [replica(CANARY, 11, "b")], {"a"})
-    assert [s.backend for s in layout.servers if s.backup] == ["fleet_a"]
+def test_all_replicas_of_the_largest_fleet_can_be_replaced_at_once() -> None:
+    there = [replica(STABLE, number) for number in range(1, MAX_REPLICAS + 1)]
+    places = assign_numbers([fleet(STABLE)] * MAX_REPLICAS, {STABLE: "a"}, there)
+    assert {n for _, _, n in places}.isdisjoint({r.number for r in there})
 
 
 def test_replicas_are_kept_while_they_are_wanted_and_the_missing_are_named() -> None:
@@ -200,4 +184,4 @@ def test_a_replica_that_the_gateway_does_not_have_is_adopted_when_its_own_check_
     lost.container.attrs["State"]["Health"] = {"Status": "healthy"}
     assert is_fit(lost, {})
     assert not is_fit(replica(STABLE, 10, "a", status="exited"), {})
-    assert own_path(lost) == f"fleet_a/{lost.id}"
+    assert own_path(lost) == "fleet_a/r10"

@@ -8,27 +8,33 @@ from modelyard.adapters.docker.fleets import fleet_traffic
 from modelyard.adapters.docker.haproxy import Layout, Route, Server
 from modelyard.adapters.docker.runtime_api import RuntimeApi
 from modelyard.errors import ServiceUnavailableError
+from tests.docker_replicas import replica
 
 SPLIT, NAMES = "/etc/modelyard/split.map", "/etc/modelyard/names.map"
+SHARES = "/etc/modelyard/shares.map"
 ROUTES = (Route("1.0.0", "a", 90), Route("2.0.0", "b", 10), Route("3.0.0", "c", 0))
 STAT = """\
 # pxname,svname,scur,econ,eresp,wretr,wredis,status,weight,bck,check_status,\
 hrsp_1xx,hrsp_2xx,hrsp_3xx,hrsp_4xx,hrsp_5xx,hrsp_other,qtime,ctime,rtime,ttime,
-fleet_a,one,2,3,1,0,4,UP,1,0,L7OK,0,90,0,5,5,0,0,1,7,9,
-fleet_a,two,0,0,0,0,0,UP,1,1,L7OK,0,11,0,0,0,0,0,1,7,9,
+fleet_a,r1,2,3,1,0,4,UP,1,0,L7OK,0,90,0,5,5,0,0,1,7,9,
+fleet_a,others,0,0,0,0,0,no check,1,1,,0,11,0,0,0,0,0,1,7,9,
 fleet_a,BACKEND,2,3,1,0,4,UP,1,0,,0,101,0,5,8,0,0,1,7,9,
-fleet_b,two,0,0,0,0,0,DRAIN,1,0,L7OK,0,0,0,0,0,0,0,0,0,0,
+fleet_b,r2,0,0,0,0,0,DRAIN,1,0,L7OK,0,0,0,0,0,0,0,0,0,0,
+fleet_b,r3,0,0,0,0,0,DOWN,1,0,L4CON,0,0,0,0,0,0,0,0,0,0,
+fleet_b,others,0,0,0,0,0,no check,1,1,,0,0,0,0,0,0,0,0,0,0,
 fleet_b,BACKEND,0,0,0,0,0,UP,1,0,,0,0,0,0,0,0,0,0,0,0,
+only_a,r1,0,0,0,0,0,UP,1,0,,0,40,0,0,0,0,0,0,0,0,
 only_a,BACKEND,0,0,0,0,0,UP,1,0,,0,40,0,0,0,0,0,0,0,0,
+only_b,BACKEND,0,0,0,0,0,UP,1,0,,0,0,0,0,0,0,0,0,0,0,
 """
 
 
 class Haproxy:
     """The other end of the socket: answers as HAProxy 2.6 does, and keeps what it was told."""
 
-    def __init__(self, split: str = "", names: str = "") -> None:
+    def __init__(self, split: str = "", names: str = "", shares: str = "") -> None:
         self.told: list[str] = []
-        self._maps = {SPLIT: split, NAMES: names}
+        self._maps = {SPLIT: split, NAMES: names, SHARES: shares}
 
     def __call__(self, line: str) -> str:
         self.told += line.split("; ")
@@ -55,14 +61,23 @@ def test_nothing_to_do_is_not_asked() -> None:
 
 def test_a_new_server_takes_nothing_before_it_was_checked() -> None:
     haproxy = Haproxy()
-    RuntimeApi(haproxy).add([Server("fleet_a", "new", "10.0.0.9:8080")])
-    added, drained, checked = haproxy.told
-    assert added.startswith("add server fleet_a/new 10.0.0.9:8080 check")
-    assert (drained, checked) == ("set server fleet_a/new state drain", "enable health fleet_a/new")
+    RuntimeApi(haproxy).add([Server("a", 4, "10.0.0.9")])
+    assert haproxy.told == [
+        "set server fleet_a/r4 addr 10.0.0.9 port 8080",
+        "set server only_a/r4 addr 10.0.0.9 port 8080",
+        "set server fleet_a/r4 state drain",
+        "set server fleet_a/r4 health down",
+    ]
+
+
+def test_an_address_that_was_changed_is_no_error() -> None:
+    said = "IP changed from '127.0.0.1' to '10.0.0.9' by 'stats socket command'"
+    RuntimeApi(lambda line: f"{said}\n\n").add([Server("a", 4, "10.0.0.9")])
 
 
 def test_a_split_is_changed_at_once_and_only_when_it_is_another() -> None:
-    haproxy = Haproxy(split="0:99 fleet_a", names="1.0.0 only_a\n2.0.0 only_b\n3.0.0 only_c")
+    names = "1.0.0 only_a\n2.0.0 only_b\n3.0.0 only_c"
+    haproxy = Haproxy("0:99 fleet_a", names, "only_a 90\nonly_b 10")
     RuntimeApi(haproxy).apply(Layout(routes=ROUTES))
     assert [told for told in haproxy.told if not told.startswith("show")] == [
         f"prepare map {SPLIT}",
@@ -74,11 +89,9 @@ def test_a_split_is_changed_at_once_and_only_when_it_is_another() -> None:
 
 def test_only_servers_that_the_gateway_has_are_opened() -> None:
     haproxy = Haproxy()
-    servers = (Server("fleet_a", "one", "x"), Server("fleet_a", "lost", "y"))
-    RuntimeApi(haproxy).apply(Layout(servers))
+    RuntimeApi(haproxy).apply(Layout((Server("a", 1, "x"), Server("a", 2, "y"))))
     assert [told for told in haproxy.told if told.startswith("set server")] == [
-        "set server fleet_a/one weight 1",
-        "set server fleet_a/one state ready",
+        "set server fleet_a/r1 state ready"
     ]
 
 
@@ -88,23 +101,24 @@ def test_routes_are_read_from_the_maps_as_they_were_written() -> None:
     assert RuntimeApi(Haproxy()).routes() == ()
 
 
-def test_a_server_is_known_by_its_backend_and_a_sum_is_no_server() -> None:
+def test_a_server_is_known_by_its_backend_and_a_sum_or_a_stand_in_is_none() -> None:
     servers = RuntimeApi(Haproxy()).servers()
-    assert sorted(servers) == ["fleet_a/one", "fleet_a/two", "fleet_b/two"]
-    assert servers["fleet_a/one"].up
-    assert servers["fleet_b/two"].draining
-    assert servers["fleet_b/two"].checked
+    assert sorted(servers) == ["fleet_a/r1", "fleet_b/r2", "fleet_b/r3"]
+    assert servers["fleet_a/r1"].up
+    assert servers["fleet_b/r2"].draining
+    assert [server.passed for server in servers.values()] == [True, True, False]
 
 
 def test_a_fleets_traffic_says_who_answered_and_how() -> None:
-    traffic = fleet_traffic("start", ROUTES[:2], RuntimeApi(Haproxy()).rows())
-    stable = traffic.fleets["1.0.0"]
+    rows = RuntimeApi(Haproxy()).rows()
+    mine, other = replica("1.0.0", 1, "a"), replica("2.0.0", 2, "b")
+    stable = fleet_traffic("start", ROUTES[:2], rows, [mine, other]).fleets["1.0.0"]
     assert stable.counts.requests == 114
     assert stable.counts.errors == 8, "three of them the gateway's own"
     assert stable.counts.connection_errors == 3
     assert stable.counts.redispatches == 4
     assert stable.answered_by_others == 11
-    assert stable.named.requests == 40
+    assert stable.besides.requests == 40
     assert stable.times.response == 7
     assert stable.sessions == 2
-    assert {name: r.counts.requests for name, r in stable.replicas.items()} == {"one": 100}
+    assert {name: r.counts.requests for name, r in stable.replicas.items()} == {mine.id: 100}

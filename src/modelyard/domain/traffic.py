@@ -27,11 +27,10 @@ class Counts(Value):
     redispatches: NonNegativeInt = 0
     """Times that a request was sent again to another replica."""
 
-    def since(self, earlier: Counts) -> Counts | None:
-        """Return what was counted after an earlier count, or None where it began again."""
+    def since(self, earlier: Counts) -> Counts:
+        """Return what was counted after an earlier count of the same start of the gateway."""
         fields = type(self).model_fields
-        parts = {name: getattr(self, name) - getattr(earlier, name) for name in fields}
-        return Counts(**parts) if min(parts.values()) >= 0 else None
+        return Counts(**{name: getattr(self, name) - getattr(earlier, name) for name in fields})
 
 
 class Milliseconds(Value):
@@ -63,14 +62,14 @@ class FleetTraffic(Value):
     counts: Counts
     """Of all requests that were the fleet's to answer, whoever did."""
     answered_by_others: NonNegativeInt
-    """Of those, requests that replicas of other fleets answered, as none of its own was up; only
-    of those replicas that are there now."""
-    named: Counts
-    """Of requests that asked for this fleet by name, such as mirrored ones: they are no traffic."""
+    """Of those, requests that other fleets answered, as none of its own replicas was up."""
+    besides: Counts
+    """Of requests that were not its share: those that asked for it by name, such as mirrored ones,
+    and those that it answered for other fleets."""
     sessions: NonNegativeInt
     times: Milliseconds
     replicas: dict[str, ReplicaTraffic]
-    """By id; only those that are there now."""
+    """By id; those that are there now, and in a change those that were there before, too."""
 
 
 class TrafficChange(Value):
@@ -105,28 +104,20 @@ class Traffic(Value):
 
 
 def _fleet_change(fleet: FleetTraffic, before: FleetTraffic) -> FleetTraffic | None:
-    """Return what a fleet's counts grew by, or None where they are not the same fleet's."""
-    counts, named = fleet.counts.since(before.counts), fleet.named.since(before.named)
-    if fleet.slot != before.slot or counts is None or named is None:
+    """Return what a fleet's counts grew by, or None where they were another fleet's."""
+    if fleet.slot != before.slot:
         return None
-    replicas = {
-        name: replica.model_copy(
-            update={"counts": _replica_change(replica, before.replicas.get(name))}
-        )
-        for name, replica in fleet.replicas.items()
-    }
-    others = max(fleet.answered_by_others - before.answered_by_others, 0)
     return fleet.model_copy(
         update={
-            "counts": counts,
-            "named": named,
-            "answered_by_others": others,
-            "replicas": replicas,
+            "counts": fleet.counts.since(before.counts),
+            "besides": fleet.besides.since(before.besides),
+            "answered_by_others": fleet.answered_by_others - before.answered_by_others,
+            "replicas": {
+                name: replica.model_copy(
+                    update={"counts": replica.counts.since(before.replicas[name].counts)}
+                )
+                for name, replica in fleet.replicas.items()
+                if name in before.replicas
+            },
         }
     )
-
-
-def _replica_change(replica: ReplicaTraffic, before: ReplicaTraffic | None) -> Counts:
-    """Return what a replica's counts grew by; one that is new began at nothing."""
-    change = replica.counts.since(before.counts) if before else None
-    return replica.counts if change is None else change

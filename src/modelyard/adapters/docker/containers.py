@@ -38,6 +38,7 @@ IMAGE_LABEL = "modelyard.image"
 LIMITS_LABEL = "modelyard.limits"
 ADDRESS_LABEL = "modelyard.address"
 SLOT_LABEL = "modelyard.slot"
+NUMBER_LABEL = "modelyard.number"
 PORT_LABEL = "modelyard.port"
 CONFIG_LABEL = "modelyard.config"
 
@@ -72,7 +73,7 @@ class Replica:
 
     @property
     def id(self) -> str:
-        """Container id, short; also the server's name in the gateway."""
+        """Container id, short."""
         return str(self.container.short_id)
 
     @property
@@ -87,6 +88,11 @@ class Replica:
     def slot(self) -> str:
         """Its fleet's slot in the gateway."""
         return self.container.labels.get(SLOT_LABEL, "")
+
+    @property
+    def number(self) -> int:
+        """Its server's number in that slot."""
+        return int(self.container.labels.get(NUMBER_LABEL, "0"))
 
     @property
     def running(self) -> bool:
@@ -196,20 +202,20 @@ class ModelContainers:
         return int(published[0]["HostPort"]) if published else None
 
     def start_replicas(
-        self, fleets: Sequence[tuple[Fleet, str]], log_folder: Path, memory: str
+        self, places: Sequence[tuple[Fleet, str, int]], log_folder: Path, memory: str
     ) -> list[Replica]:
         """Start one more replica of each of these releases, whose images were built.
 
-        With each goes its fleet's slot in the gateway. Side by side: each keeps the engine busy for
-        half a second. Where one cannot be started, none is left.
+        With each goes its slot and number in the gateway. Side by side: each keeps the engine busy
+        for half a second. Where one cannot be started, none is left.
         """
         network = self._network()
         _give_folder(log_folder, container_user(self._engine))
-        places = zip(fleets, self._free_addresses(network), strict=False)
+        addresses = self._free_addresses(network)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             starting = [
-                pool.submit(self._start_replica, fleet, slot, network, address, log_folder, memory)
-                for (fleet, slot), address in places
+                pool.submit(self._start_replica, place, network, address, log_folder, memory)
+                for place, address in zip(places, addresses, strict=False)
             ]
         try:
             return [replica.result() for replica in starting]
@@ -289,13 +295,13 @@ class ModelContainers:
 
     def _start_replica(
         self,
-        fleet: Fleet,
-        slot: str,
+        place: tuple[Fleet, str, int],
         network: Network,
         address: str,
         log_folder: Path,
         memory: str,
     ) -> Replica:
+        fleet, slot, number = place
         keys = self._api_keys
         # The image itself listens to nobody without a key. Here only the gateway reaches it.
         words = limit_options(fleet.limits)
@@ -317,6 +323,7 @@ class ModelContainers:
                 LIMITS_LABEL: _words_of(fleet),
                 ADDRESS_LABEL: address,
                 SLOT_LABEL: slot,
+                NUMBER_LABEL: str(number),
             },
             user=container_user(self._engine),
             volumes={str(log_folder.resolve()): {"bind": LOG_FOLDER, "mode": "rw"}, **mounted},

@@ -6,16 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from modelyard.adapters.docker.containers import Replica
 from modelyard.adapters.docker.haproxy import (
-    PORT,
+    NUMBERS,
+    OTHERS,
     SLOTS,
     Layout,
     Route,
     Server,
     named_backend,
+    server_path,
     split_backend,
 )
 from modelyard.adapters.docker.runtime_api import Row
-from modelyard.domain.traffic import Counts, FleetTraffic, ReplicaTraffic, Traffic
+from modelyard.domain.traffic import FleetTraffic, ReplicaTraffic, Traffic
 from modelyard.domain.values import Fleet, ReplicaState, Service
 
 
@@ -37,7 +39,7 @@ def is_fit(replica: Replica, rows: Mapping[str, Row]) -> bool:
     """Whether a replica runs and is ready: the gateway says so, or its own check where the gateway
     does not have it, as a sync that was killed leaves it."""
     row = rows.get(own_path(replica))
-    ready = replica.healthy if row is None else row.checked
+    ready = replica.healthy if row is None else row.passed
     return replica.running and replica.slot in SLOTS and ready
 
 
@@ -56,44 +58,43 @@ def assign_slots(fleets: Iterable[Fleet], replicas: Sequence[Replica]) -> dict[s
     return slots
 
 
-def gateway_layout(
-    service: Service, slots: Mapping[str, str], replicas: Iterable[Replica], leaving: set[str]
-) -> Layout:
-    """Return what the gateway is told about the replicas that a service asks for.
+def assign_numbers(
+    missing: Iterable[Fleet], slots: Mapping[str, str], replicas: Iterable[Replica]
+) -> list[tuple[Fleet, str, int]]:
+    """Return the slot, and a number in it that no replica has, of each replica that is missing."""
+    taken = {(replica.slot, replica.number) for replica in replicas}
+    places: list[tuple[Fleet, str, int]] = []
+    for fleet in missing:
+        slot = slots[fleet.version]
+        number = next(n for n in NUMBERS if (slot, n) not in taken)
+        taken.add((slot, number))
+        places.append((fleet, slot, number))
+    return places
 
-    A fleet's replicas answer for another fleet, or for one that is leaving its slot, where none of
-    that one's is up; those of a fleet with no share of the traffic never do.
-    """
-    asked = [
-        (replica, slots[fleet.version], fleet.weight)
-        for replica in replicas
-        for fleet in service.fleets
-        if replica.serves(fleet)
-    ]
-    servers: list[Server] = []
-    for replica, slot, percent in asked:
-        address = f"{replica.address}:{PORT}"
-        servers += [
-            Server(backend, replica.id, address)
-            for backend in (split_backend(slot), named_backend(slot))
-        ]
-        servers += [
-            Server(split_backend(other), replica.id, address, True, min(percent, 1))
-            for other in sorted({*slots.values(), *leaving} - {slot})
-        ]
-    routes = (Route(f.version, slots[f.version], f.weight) for f in service.fleets)
-    return Layout(tuple(servers), tuple(routes))
+
+def gateway_layout(
+    service: Service, slots: Mapping[str, str], replicas: Iterable[Replica]
+) -> Layout:
+    """Return what the gateway is told about the replicas that a service asks for."""
+    return Layout(
+        servers=tuple(
+            Server(replica.slot, replica.number, replica.address)
+            for replica in replicas
+            if replica.slot in SLOTS and any(replica.serves(fleet) for fleet in service.fleets)
+        ),
+        routes=tuple(Route(f.version, slots[f.version], f.weight) for f in service.fleets),
+    )
+
+
+def both_paths(replica: Replica) -> set[str]:
+    """Return the names of both of a replica's servers."""
+    server = Server(replica.slot, replica.number, replica.address)
+    return {server.path, server.named_path}
 
 
 def own_path(replica: Replica) -> str:
-    """Return the name of the server by which a replica answers its own fleet's share."""
-    return f"{split_backend(replica.slot)}/{replica.id}"
-
-
-def paths_of(replicas: Iterable[Replica], rows: Mapping[str, Row]) -> set[str]:
-    """Return every server that a gateway has of these replicas."""
-    ids = {replica.id for replica in replicas}
-    return {path for path, row in rows.items() if row.name in ids}
+    """Return the name of the server by which a replica answers its fleet's share."""
+    return server_path(replica.slot, replica.number)
 
 
 def replica_state(replica: Replica, row: Row | None) -> ReplicaState:
@@ -105,26 +106,32 @@ def replica_state(replica: Replica, row: Row | None) -> ReplicaState:
     return ReplicaState.READY if replica.running and ready else ReplicaState.STARTING
 
 
-def fleet_traffic(gateway: str, routes: Iterable[Route], rows: Sequence[Row]) -> Traffic:
+def fleet_traffic(
+    gateway: str, routes: Iterable[Route], rows: Iterable[Row], replicas: Iterable[Replica]
+) -> Traffic:
     """Return what one start of a gateway has counted for each fleet."""
-    return Traffic(gateway=gateway, fleets={route.version: _fleet(route, rows) for route in routes})
+    by_path, there = {row.path: row for row in rows}, list(replicas)
+    return Traffic(
+        gateway=gateway,
+        fleets={route.version: _fleet(route, by_path, there) for route in routes},
+    )
 
 
-def _fleet(route: Route, rows: Sequence[Row]) -> FleetTraffic:
-    mine = [row for row in rows if row.backend == split_backend(route.slot)]
-    servers = [row for row in mine if row.is_server]
-    whole = next(row for row in mine if not row.is_server)
-    named = (row.counts for row in rows if row.path == f"{named_backend(route.slot)}/BACKEND")
+def _fleet(route: Route, rows: Mapping[str, Row], replicas: Iterable[Replica]) -> FleetTraffic:
+    backend = split_backend(route.slot)
+    whole = rows[f"{backend}/BACKEND"]
+    mine = {
+        r.id: rows[own_path(r)] for r in replicas if r.slot == route.slot and own_path(r) in rows
+    }
     return FleetTraffic(
         slot=route.slot,
         counts=whole.counts,
-        answered_by_others=sum(row.counts.requests for row in servers if row.backup),
-        named=next(named, Counts()),
+        answered_by_others=rows[f"{backend}/{OTHERS}"].counts.requests,
+        besides=rows[f"{named_backend(route.slot)}/BACKEND"].counts,
         sessions=whole.sessions,
         times=whole.times,
         replicas={
-            row.name: ReplicaTraffic(counts=row.counts, sessions=row.sessions, times=row.times)
-            for row in servers
-            if not row.backup
+            name: ReplicaTraffic(counts=row.counts, sessions=row.sessions, times=row.times)
+            for name, row in mine.items()
         },
     )

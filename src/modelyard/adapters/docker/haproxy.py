@@ -1,8 +1,11 @@
 """What does the gateway's config say, and which requests go to which fleet?
 
-HAProxy gets a config file and two maps, which it reads once when it starts. What changes later is
-told to it by commands (`runtime_api`), since a reload resets keep-alive clients, and written here
-too, so that a gateway that starts again comes back with the same servers and the same split.
+HAProxy gets a config file and maps, which it reads once when it starts. What changes later is told
+to it by commands (`runtime_api`), since a reload resets keep-alive clients, and written here too,
+so that a gateway that starts again comes back with the same servers and the same split.
+
+Backends and servers are all there from the start, most of them in maintenance: a server that is
+added at run time opens a connection a request, as HAProxy 2.6 gives it no pool of them.
 
 Two levels. A request draws one of a hundred places, or has one by the hash of a header; a map says
 which fleet's that place is. Inside a fleet the replica with the fewest requests gets it.
@@ -22,6 +25,8 @@ PORT = 8080
 """Where the gateway listens inside its container, and a replica inside its own."""
 NAMED_PORT = 8081
 """Where it listens to this machine alone, for requests to a named fleet."""
+OTHERS_PORT = 8082
+"""Where it listens to itself, for requests that a fleet has no replica for."""
 API_PORT = 9999
 """Runtime API, on the container's own loopback: neither replicas nor the host reach it."""
 FOLDER = "/etc/modelyard"
@@ -32,17 +37,20 @@ NAMED_PREFIX = "/fleets/"
 """A request for `/fleets/VERSION/PATH` is a request for PATH to that release's fleet."""
 
 SLOTS = ("a", "b", "c", "d", "e", "f")
-"""Backends cannot be added at run time: these are there from the start, and each fleet has one."""
+"""Each fleet has one."""
 MAX_FLEETS = 3
 """At a time; half of the slots, so that all of them can be exchanged for others in one sync."""
+MAX_REPLICAS = 32
+"""Of one fleet."""
+NUMBERS = range(1, 2 * MAX_REPLICAS + 1)
+"""A slot's servers; twice as many, so that all replicas of a fleet can be replaced in one sync."""
+OTHERS = "others"
+"""The server of a fleet that stands for all other fleets."""
 PLACES = 100
 """A place is one percent of the traffic."""
 SPLIT_MAP = "split.map"
 NAMES_MAP = "names.map"
-
-# One refused connection takes a server out until its next check passes: the request that met it
-# finds it gone, and is sent to another one.
-CHECK = "check inter 500ms fall 2 rise 1 observe layer4 error-limit 1 on-error mark-down"
+SHARES_MAP = "shares.map"
 
 _CONFIG = """\
 global
@@ -88,17 +96,32 @@ frontend named
 unless {{ path_beg {prefix} }} {{ var(txn.fleet) -m found }}
     http-request replace-path {prefix}[^/]*/?(.*) /\\1
     use_backend %[var(txn.fleet)]
-"""
 
-_BACKEND = """
-backend {name}
+# A fleet that has a share of the traffic answers for one whose replicas are all down.
+frontend others
+    bind 127.0.0.1:{others_port}
+{others}"""
+
+_BACKENDS = """
+backend {split}
     balance leastconn
-    # Another fleet's replicas answer, all of them, only where none of the fleet's own is up.
-    option allbackups
     option httpchk
     http-check send meth GET uri /ready
     http-check expect status 200
-{servers}"""
+    # One refused connection takes a server out until its next check passes: the request that met
+    # it finds it gone, and is sent to another one.
+    default-server check inter 500ms fall 2 rise 1 observe layer4 error-limit 1 on-error mark-down
+{checked}\
+    server {others} 127.0.0.1:{others_port} no-check backup
+
+backend {named}
+    balance leastconn
+{tracking}"""
+
+_STAND_IN = """\
+    use_backend {named} if {{ str({named}),map({folder}/{shares_map}) -m found }} \
+{{ nbsrv({named}) gt 0 }}
+"""
 
 # One user's requests have one place. The model's name is hashed with it: who is among the first to
 # see a new release of one model is not so for all of them.
@@ -116,25 +139,22 @@ _NO_FLEET = (
 
 @dataclass(frozen=True)
 class Server:
-    """One replica as one of the gateway's backends has it."""
+    """One replica as the gateway has it."""
 
-    backend: str
-    name: str
+    slot: str
+    number: int
+    """Which of the slot's servers it is."""
     address: str
-    """Host and port on the network that the gateway and the replicas share."""
-    backup: bool = False
-    """It answers only where no server of the backend that is not a backup is up."""
-    weight: int = 1
-    """0 takes nothing new."""
+    """On the network that the gateway and the replicas share."""
 
     @property
     def path(self) -> str:
-        return f"{self.backend}/{self.name}"
+        return server_path(self.slot, self.number)
 
     @property
-    def settings(self) -> str:
-        """What follows its name, in the config and in the command that adds it."""
-        return f"{self.address} {CHECK}{' backup' if self.backup else ''} weight {self.weight}"
+    def named_path(self) -> str:
+        """By which it answers requests to its fleet by name; its state follows the other's."""
+        return f"{named_backend(self.slot)}/{_server(self.number)}"
 
 
 @dataclass(frozen=True)
@@ -169,6 +189,11 @@ def named_backend(slot: str) -> str:
     return f"only_{slot}"
 
 
+def server_path(slot: str, number: int) -> str:
+    """Return the name of the server by which a replica answers its fleet's share."""
+    return f"{split_backend(slot)}/{_server(number)}"
+
+
 def split_map(routes: Iterable[Route]) -> dict[str, str]:
     """Return the backend of each range of places.
 
@@ -188,6 +213,14 @@ def names_map(routes: Iterable[Route]) -> dict[str, str]:
     return {route.version: named_backend(route.slot) for route in routes}
 
 
+def shares_map(routes: Iterable[Route]) -> dict[str, str]:
+    """Return the share of each backend that may answer for a fleet that has no replica left.
+
+    A fleet without a share never does: what it would answer is not to be seen by users.
+    """
+    return {named_backend(r.slot): str(r.percent) for r in routes if r.percent}
+
+
 def gateway_config(servers: Iterable[Server], *, model: str, sticky: str | None = None) -> str:
     """Return the config file of a gateway in front of these servers.
 
@@ -198,6 +231,7 @@ def gateway_config(servers: Iterable[Server], *, model: str, sticky: str | None 
         api_port=API_PORT,
         port=PORT,
         named_port=NAMED_PORT,
+        others_port=OTHERS_PORT,
         places=PLACES,
         folder=FOLDER,
         split_map=SPLIT_MAP,
@@ -209,14 +243,13 @@ def gateway_config(servers: Iterable[Server], *, model: str, sticky: str | None 
         sticky=_STICKY.format(header=sticky, seed=zlib.crc32(model.encode()), places=PLACES)
         if sticky
         else "",
+        others="".join(
+            _STAND_IN.format(named=named_backend(slot), folder=FOLDER, shares_map=SHARES_MAP)
+            for slot in SLOTS
+        ),
     )
-    lines = {backend(slot): [] for slot in SLOTS for backend in (split_backend, named_backend)}
-    for server in servers:
-        lines[server.backend].append(f"    server {server.name} {server.settings}\n")
-    backends = (
-        _BACKEND.format(name=name, servers="".join(sorted(mine))) for name, mine in lines.items()
-    )
-    return head + "".join(backends)
+    addresses = {(server.slot, server.number): server.address for server in servers}
+    return head + "".join(_backends(slot, addresses) for slot in SLOTS)
 
 
 def map_file(entries: dict[str, str]) -> str:
@@ -227,3 +260,26 @@ def map_file(entries: dict[str, str]) -> str:
 def fixed_digest(model: str, sticky: str | None) -> str:
     """Return a digest of what only a new start of the gateway can change."""
     return hashlib.sha256(gateway_config((), model=model, sticky=sticky).encode()).hexdigest()[:16]
+
+
+def _server(number: int) -> str:
+    return f"r{number}"
+
+
+def _backends(slot: str, addresses: dict[tuple[str, int], str]) -> str:
+    """Return both backends of a slot; a server that no replica has is in maintenance."""
+    checked: list[str] = []
+    tracking: list[str] = []
+    for number in NUMBERS:
+        address = addresses.get((slot, number))
+        start = f"    server {_server(number)} {address or '127.0.0.1'}:{PORT}"
+        checked.append(f"{start}{'' if address else ' disabled'}\n")
+        tracking.append(f"{start} track {server_path(slot, number)}\n")
+    return _BACKENDS.format(
+        split=split_backend(slot),
+        named=named_backend(slot),
+        checked="".join(checked),
+        tracking="".join(tracking),
+        others=OTHERS,
+        others_port=OTHERS_PORT,
+    )

@@ -9,18 +9,24 @@ same in later versions).
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from modelyard.adapters.docker.haproxy import (
     FOLDER,
     NAMES_MAP,
+    OTHERS,
+    PORT,
+    SHARES_MAP,
+    SLOTS,
     SPLIT_MAP,
     Layout,
     Route,
     Server,
     named_backend,
     names_map,
+    shares_map,
     split_backend,
     split_map,
 )
@@ -28,7 +34,7 @@ from modelyard.domain.traffic import Counts, Milliseconds
 from modelyard.errors import ServiceUnavailableError
 
 # What HAProxy answers where a command did what it says; anything else is an error's text.
-_DONE = {"", "New server registered.", "Server deleted."}
+_DONE = re.compile(r"|(IP|port) changed from .*|no need to change .*")
 _BACKENDS_AND_SERVERS = 2 + 4
 _NEW_VERSION = "New version created: "
 
@@ -41,8 +47,6 @@ class Row:
     name: str
     """`BACKEND` where this is the sum of a backend."""
     status: str
-    check: str
-    backup: bool
     sessions: int
     counts: Counts
     times: Milliseconds
@@ -53,7 +57,8 @@ class Row:
 
     @property
     def is_server(self) -> bool:
-        return self.name != "BACKEND"
+        """Whether this is a replica, and not a sum or what stands for other fleets."""
+        return self.name not in {"BACKEND", OTHERS}
 
     @property
     def up(self) -> bool:
@@ -62,13 +67,13 @@ class Row:
 
     @property
     def draining(self) -> bool:
-        """It finishes what it has and takes nothing new."""
+        """The last check passed; the server finishes what it has and takes nothing new."""
         return self.status.startswith("DRAIN")
 
     @property
-    def checked(self) -> bool:
-        """The last check passed, in whatever state the server is."""
-        return self.check == "L7OK"
+    def passed(self) -> bool:
+        """The last check passed, whether or not the server takes requests."""
+        return self.up or self.draining
 
 
 class RuntimeApi:
@@ -82,13 +87,15 @@ class RuntimeApi:
         self._ask = ask
 
     def rows(self) -> list[Row]:
-        """Return what the gateway has counted and sees of each backend and each server."""
-        answer = self._ask(f"show stat -1 {_BACKENDS_AND_SERVERS} -1").removeprefix("# ")
+        """Return what the gateway has counted and sees of each backend, and of each server that
+        is not in maintenance."""
+        answer = self._ask(f"show stat -1 {_BACKENDS_AND_SERVERS} -1 no-maint").removeprefix("# ")
         return [_row(row) for row in csv.DictReader(answer.strip().splitlines())]
 
     def servers(self) -> dict[str, Row]:
-        """Return what the gateway sees of each server, by backend and name."""
-        return {row.path: row for row in self.rows() if row.is_server}
+        """Return what the gateway sees of each replica's server, by backend and name."""
+        split = {split_backend(slot) for slot in SLOTS}
+        return {row.path: row for row in self.rows() if row.is_server and row.backend in split}
 
     def routes(self) -> tuple[Route, ...]:
         """Return where the requests for each release go, the oldest first."""
@@ -104,30 +111,24 @@ class RuntimeApi:
         )
 
     def add(self, servers: Iterable[Server]) -> None:
-        """Add servers that are checked but take no request until they are opened."""
-        # Without drain the gateway would take a new server for up until its first check fails.
+        """Have servers checked that take no request until they are opened."""
+        # Down until its first check passes: what the one before it with this name was is no proof.
         self._do(
             command
             for s in servers
             for command in (
-                f"add server {s.path} {s.settings}",
+                f"set server {s.path} addr {s.address} port {PORT}",
+                f"set server {s.named_path} addr {s.address} port {PORT}",
                 f"set server {s.path} state drain",
-                f"enable health {s.path}",
+                f"set server {s.path} health down",
             )
         )
 
     def apply(self, layout: Layout) -> None:
         """Open the servers that the gateway has of a layout, then split the traffic as it says."""
         there = self.servers()
-        self._do(
-            command
-            for s in layout.servers
-            if s.path in there
-            for command in (
-                f"set server {s.path} weight {s.weight}",
-                f"set server {s.path} state ready",
-            )
-        )
+        self._do(f"set server {s.path} state ready" for s in layout.servers if s.path in there)
+        self._replace(SHARES_MAP, shares_map(layout.routes))
         self._replace(SPLIT_MAP, split_map(layout.routes))
         self._replace(NAMES_MAP, names_map(layout.routes))
 
@@ -135,17 +136,9 @@ class RuntimeApi:
         """Send nothing new to servers; what they have taken, they answer."""
         self._do(f"set server {path} state drain" for path in paths)
 
-    def delete(self, paths: Iterable[str]) -> None:
-        """Remove servers that hold no request."""
-        self._do(
-            command
-            for path in paths
-            for command in (
-                f"disable health {path}",
-                f"set server {path} state maint",
-                f"del server {path}",
-            )
-        )
+    def remove(self, paths: Iterable[str]) -> None:
+        """Forget servers whose replica has stopped: no check, no connection, no request."""
+        self._do(f"set server {path} state maint" for path in paths)
 
     def _map(self, name: str) -> dict[str, str]:
         """Return a map's entries; HAProxy puts the address of each before it."""
@@ -172,7 +165,7 @@ class RuntimeApi:
         line = "; ".join(commands)
         if not line:
             return
-        said = [text for text in self._ask(line).splitlines() if text.strip() not in _DONE]
+        said = [text for text in self._ask(line).splitlines() if not _DONE.fullmatch(text.strip())]
         if said:
             raise _refused(line, " ".join(said))
 
@@ -192,8 +185,6 @@ def _row(row: Mapping[str, str]) -> Row:
         backend=row["pxname"],
         name=row["svname"],
         status=row["status"],
-        check=row["check_status"],
-        backup=row["bck"] == "1",
         sessions=number("scur"),
         counts=Counts(
             requests=answered,

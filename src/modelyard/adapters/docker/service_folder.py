@@ -12,11 +12,13 @@ from filelock import FileLock, Timeout
 
 from modelyard.adapters.docker.haproxy import (
     NAMES_MAP,
+    SHARES_MAP,
     SPLIT_MAP,
     Layout,
     gateway_config,
     map_file,
     names_map,
+    shares_map,
     split_map,
 )
 from modelyard.domain.values import Service
@@ -47,6 +49,7 @@ class ServiceFolder:
         """
         config = gateway_config(layout.servers, model=self._model, sticky=sticky)
         self._write(self.config_file, config)
+        self._write(self._folder / SHARES_MAP, map_file(shares_map(layout.routes)))
         self._write(self._folder / NAMES_MAP, map_file(names_map(layout.routes)))
         self._write(self._folder / SPLIT_MAP, map_file(split_map(layout.routes)))
 

@@ -9,30 +9,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence, Set
-from contextlib import suppress
 from pathlib import Path
 
 from docker.errors import DockerException
 
 from modelyard.adapters.docker.containers import ModelContainers, Replica
 from modelyard.adapters.docker.fleets import (
+    assign_numbers,
     assign_slots,
+    both_paths,
     gateway_layout,
     is_fit,
     match_replicas,
     own_path,
-    paths_of,
 )
 from modelyard.adapters.docker.runtime_api import RuntimeApi
 from modelyard.adapters.docker.service_folder import ServiceFolder
 from modelyard.domain.values import Service
-from modelyard.errors import ModelYardError, RolloutError, ServiceUnavailableError
+from modelyard.errors import ModelYardError, RolloutError
 
 READY_SECONDS = 120.0
 """How long new replicas may take: a cold scikit-learn import on a busy machine is slow."""
 DRAIN_SECONDS = 80.0
 """Longer than the gateway gives a single request."""
-_FORGET_SECONDS = 30.0
 _POLL_SECONDS = 0.4
 
 
@@ -40,14 +39,14 @@ def write_gateway(service: Service, containers: ModelContainers, folder: Service
     """Let a gateway that starts from here on serve what a service asks for and is there."""
     replicas = containers.replicas()
     slots = assign_slots(service.fleets, replicas)
-    folder.write_gateway(gateway_layout(service, slots, replicas, set()), service.sticky)
+    folder.write_gateway(gateway_layout(service, slots, replicas), service.sticky)
 
 
 def change_split(service: Service, containers: ModelContainers, folder: ServiceFolder) -> None:
     """Split the traffic among the replicas that are there as a service says."""
     replicas, api = containers.replicas(), containers.runtime_api()
     slots = assign_slots(service.fleets, replicas)
-    layout = gateway_layout(service, slots, replicas, set())
+    layout = gateway_layout(service, slots, replicas)
     folder.write_gateway(layout, service.sticky)
     folder.write_service(service)
     api.apply(layout)
@@ -70,28 +69,23 @@ def switch(
     rows = api.servers()
     kept, missing = match_replicas(service.fleets, [r for r in there if is_fit(r, rows)])
     slots = assign_slots(service.fleets, there)
-    leaving = {replica.slot for replica in there} - set(slots.values())
     started: list[Replica] = []
     try:
         if missing:
-            places = [(fleet, slots[fleet.version]) for fleet in missing]
+            places = assign_numbers(missing, slots, there)
             started = containers.start_replicas(places, log_folder, memory)
-        layout = gateway_layout(service, slots, [*kept, *started], leaving)
-        api.add(server for server in layout.servers if server.path not in rows)
-        adopted = [replica for replica in kept if own_path(replica) not in rows]
-        _wait_until_ready(containers, api, started, paths_of([*started, *adopted], api.servers()))
+        layout = gateway_layout(service, slots, [*kept, *started])
+        new = [server for server in layout.servers if server.path not in rows]
+        api.add(new)
+        _wait_until_ready(containers, api, started, {server.path for server in new})
     except (ModelYardError, DockerException):
         _retire(containers, api, started)
-        _forget(api, api.servers().keys() - rows.keys())
         raise
     folder.write_gateway(layout, service.sticky)
     api.apply(layout)
     folder.write_service(service)
     wanted = {replica.id for replica in [*kept, *started]}
     _retire(containers, api, [r for r in there if r.id not in wanted])
-    layout = gateway_layout(service, slots, [*kept, *started], set())
-    folder.write_gateway(layout, service.sticky)
-    _forget(api, api.servers().keys() - {server.path for server in layout.servers})
 
 
 def orphans(service: Service, containers: ModelContainers, folder: ServiceFolder) -> list[Replica]:
@@ -116,8 +110,7 @@ def _routed_or_wanted(
     ]
     _retire(containers, api, others)
     there = [replica for replica in replicas if replica not in others]
-    ids = {replica.id for replica in there}
-    _forget(api, {path for path, row in api.servers().items() if row.name not in ids})
+    api.remove(api.servers().keys() - {own_path(replica) for replica in there})
     return there
 
 
@@ -142,8 +135,8 @@ def _wait_until_ready(
 
     def failure() -> RolloutError:
         rows = api.servers()
-        late_ids = {rows[path].name for path in paths if not rows[path].checked}
-        late = next(replica for replica in containers.replicas() if replica.id in late_ids)
+        late_paths = {path for path in paths if not rows[path].passed}
+        late = next(r for r in containers.replicas() if own_path(r) in late_paths)
         return RolloutError(
             f"A replica of {late.version} did not become ready within {READY_SECONDS:.0f} s; "
             f"it said:\n{late.last_words()}\nWhat served before still serves."
@@ -157,7 +150,7 @@ def _wait_until_ready(
                     f"said:\n{replica.last_words()}\nWhat served before still serves."
                 )
         rows = api.servers()
-        return all(rows[path].checked for path in paths)
+        return all(rows[path].passed for path in paths)
 
     if paths:
         wait_for(ready, READY_SECONDS, failure)
@@ -167,27 +160,14 @@ def _retire(containers: ModelContainers, api: RuntimeApi, replicas: Sequence[Rep
     """Drain replicas, stop them once they hold no request, and forget them."""
     if not replicas:
         return
-    paths = paths_of(replicas, api.servers())
+    paths = {own_path(replica) for replica in replicas} & api.servers().keys()
     api.drain(paths)
+    busy = {path for replica in replicas for path in both_paths(replica)}
 
     def idle() -> bool:
-        rows = api.servers()
-        return not any(rows[path].sessions for path in paths)
+        return not any(row.sessions for row in api.rows() if row.path in busy)
 
     # A request that takes longer than the gateway allows is lost in any case.
     wait_for(idle, DRAIN_SECONDS, None)
     containers.stop(replicas)
-    _forget(api, paths)
-
-
-def _forget(api: RuntimeApi, paths: Set[str]) -> None:
-    """Take servers out of the gateway whose replica is gone, or is not to answer there."""
-    # A connection that the gateway kept idle may take a moment to go.
-    wait_for(lambda: _deleted(api, paths), _FORGET_SECONDS, None)
-
-
-def _deleted(api: RuntimeApi, paths: Set[str]) -> bool:
-    with suppress(ServiceUnavailableError):
-        api.delete(paths & api.servers().keys())
-        return True
-    return False
+    api.remove(paths)

@@ -27,6 +27,7 @@ from modelyard.adapters.docker.engine import connect_engine, engine_errors
 from modelyard.adapters.docker.fleets import fleet_traffic, own_path, replica_state
 from modelyard.adapters.docker.haproxy import (
     MAX_FLEETS,
+    MAX_REPLICAS,
     NAMED_PREFIX,
     Layout,
     Route,
@@ -160,7 +161,7 @@ class DockerTarget:
             return None
         start = f"{gateway.short_id}@{gateway.attrs['State']['StartedAt']}"
         api = containers.runtime_api()
-        return fleet_traffic(start, api.routes(), api.rows())
+        return fleet_traffic(start, api.routes(), api.rows(), containers.replicas())
 
     @engine_errors("reading the status")
     def status(self, model: str) -> ServiceStatus | None:
@@ -289,6 +290,11 @@ def _check_fleets(service: Service) -> None:
         raise RefusedError(
             f"{service.model} cannot have the fleets {', '.join(versions)}: a gateway takes up to "
             f"{MAX_FLEETS} releases, each once. Remove one."
+        )
+    if any(fleet.replicas > MAX_REPLICAS for fleet in service.fleets):
+        raise RefusedError(
+            f"{service.model} cannot have more than {MAX_REPLICAS} replicas of a release: that is "
+            "what a gateway has places for. Ask for fewer."
         )
     _check_weights({f.version: f.weight if f.replicas else 0 for f in service.fleets})
 

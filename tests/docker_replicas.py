@@ -1,0 +1,32 @@
+"""Replicas as they are looked up on an engine, without one."""
+
+from __future__ import annotations
+
+from docker.models.containers import Container
+
+from modelyard.adapters.docker.containers import (
+    ADDRESS_LABEL,
+    DIGEST_LABEL,
+    IMAGE_LABEL,
+    NUMBER_LABEL,
+    SLOT_LABEL,
+    VERSION_LABEL,
+    Replica,
+)
+
+
+def replica(version: str, number: int, slot: str = "a", status: str = "running") -> Replica:
+    labels = {
+        VERSION_LABEL: version,
+        DIGEST_LABEL: f"digest-{version}",
+        IMAGE_LABEL: f"image-{version}",
+        ADDRESS_LABEL: f"10.0.0.{number}",
+        SLOT_LABEL: slot,
+        NUMBER_LABEL: str(number),
+    }
+    attrs = {
+        "Id": f"{version.replace('.', '')}{number:09d}",
+        "Config": {"Labels": labels},
+        "State": {"Status": status},
+    }
+    return Replica(Container(attrs=attrs))
