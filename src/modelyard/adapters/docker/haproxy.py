@@ -79,6 +79,9 @@ defaults
     retry-on conn-failure empty-response 503
     # It can go there only when it has come as a whole before it is sent to the first one.
     option http-buffer-request
+    # Also a client's first request may use a connection that is open: when the replica closes it
+    # just then, the request is sent again as above.
+    http-reuse always
     http-error status 503 content-type application/json string '{no_replica}'
 
 frontend service
