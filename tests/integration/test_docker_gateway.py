@@ -211,7 +211,7 @@ def test_whatever_a_killed_sync_left_the_next_one_heals_and_no_request_is_lost(
     yard: DockerYard,
 ) -> None:
     status = yard.sync(OLD)
-    with load(status, CLIENTS) as seen:
+    with load(status) as seen:
         for killed_before, then, orphans in (
             ((r"POST \S+/containers/\w+/start",), OLD, (NEW,)),
             (("write haproxy.cfg",), NEW, ()),
