@@ -73,8 +73,9 @@ defaults
     timeout http-request 15s
     timeout http-keep-alive 75s
     # A prediction has no effect but its log line, whose request id makes it unique: a request that
-    # a replica did not answer goes to another one.
-    retries 3
+    # a replica did not answer goes to another one. Before it does, it may meet each of the open
+    # connections to the replica that died.
+    retries 8
     option redispatch 1
     retry-on conn-failure empty-response 503
     # It can go there only when it has come as a whole before it is sent to the first one.
