@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from docker.models.containers import Container
 
-from modelyard.adapters.docker.containers import (
+from modelyard.adapters.docker.replicas import (
     ADDRESS_LABEL,
     DIGEST_LABEL,
     IMAGE_LABEL,

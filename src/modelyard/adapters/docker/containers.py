@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,17 @@ from requests.exceptions import RequestException
 
 from modelyard.adapters.docker.engine import HARDENED, REPLICA_USER, container_user, require_image
 from modelyard.adapters.docker.haproxy import FOLDER, HOST_ADDRESS, NAMED_PORT, PORT
+from modelyard.adapters.docker.replicas import (
+    ADDRESS_LABEL,
+    DIGEST_LABEL,
+    IMAGE_LABEL,
+    LIMITS_LABEL,
+    NUMBER_LABEL,
+    SLOT_LABEL,
+    VERSION_LABEL,
+    Replica,
+    limits_of,
+)
 from modelyard.adapters.docker.runtime_api import RuntimeApi
 from modelyard.domain.values import Fleet
 from modelyard.errors import RolloutError, ServiceUnavailableError
@@ -32,13 +42,6 @@ from modelyard.serving.replica import limit_options
 PLATFORM_LABEL = "modelyard.platform"
 MODEL_LABEL = "modelyard.model"
 ROLE_LABEL = "modelyard.role"
-VERSION_LABEL = "modelyard.version"
-DIGEST_LABEL = "modelyard.digest"
-IMAGE_LABEL = "modelyard.image"
-LIMITS_LABEL = "modelyard.limits"
-ADDRESS_LABEL = "modelyard.address"
-SLOT_LABEL = "modelyard.slot"
-NUMBER_LABEL = "modelyard.number"
 PORT_LABEL = "modelyard.port"
 CONFIG_LABEL = "modelyard.config"
 
@@ -63,67 +66,6 @@ _KEPT_RUNNING: dict[str, Any] = {
     "log_config": LogConfig(type=LogConfig.types.JSON, config={"max-size": "10m", "max-file": "3"}),
     "detach": True,
 }
-
-
-@dataclass(frozen=True)
-class Replica:
-    """One replica's container, as it was when it was looked up."""
-
-    container: Container
-
-    @property
-    def id(self) -> str:
-        """Container id, short."""
-        return str(self.container.short_id)
-
-    @property
-    def version(self) -> str:
-        return self.container.labels[VERSION_LABEL]
-
-    @property
-    def address(self) -> str:
-        return self.container.labels[ADDRESS_LABEL]
-
-    @property
-    def slot(self) -> str:
-        """Its fleet's slot in the gateway."""
-        return self.container.labels.get(SLOT_LABEL, "")
-
-    @property
-    def number(self) -> int:
-        """Its server's number in that slot."""
-        return int(self.container.labels.get(NUMBER_LABEL, "0"))
-
-    @property
-    def running(self) -> bool:
-        return self.container.status == "running"
-
-    @property
-    def ended(self) -> bool:
-        return self.container.status in {"exited", "dead", "paused", "removing"}
-
-    @property
-    def healthy(self) -> bool:
-        """What the image's own health check says."""
-        return self.container.health == "healthy"
-
-    @property
-    def restarts(self) -> int:
-        return int(self.container.attrs["RestartCount"])
-
-    def serves(self, fleet: Fleet) -> bool:
-        """Whether this is a replica of exactly that release, with these limits."""
-        labels = self.container.labels
-        return (
-            labels[VERSION_LABEL],
-            labels[DIGEST_LABEL],
-            labels[IMAGE_LABEL],
-            labels.get(LIMITS_LABEL, ""),
-        ) == (fleet.version, fleet.digest, fleet.image, _words_of(fleet))
-
-    def last_words(self) -> str:
-        """Return the end of what it printed."""
-        return last_words(self.container)
 
 
 class ModelContainers:
@@ -320,7 +262,7 @@ class ModelContainers:
                 VERSION_LABEL: fleet.version,
                 DIGEST_LABEL: fleet.digest,
                 IMAGE_LABEL: fleet.image or "",
-                LIMITS_LABEL: _words_of(fleet),
+                LIMITS_LABEL: limits_of(fleet),
                 ADDRESS_LABEL: address,
                 SLOT_LABEL: slot,
                 NUMBER_LABEL: str(number),
@@ -349,22 +291,11 @@ class ModelContainers:
         return (address for address in _addresses(network) if address not in taken)
 
 
-def _words_of(fleet: Fleet) -> str:
-    return " ".join(limit_options(fleet.limits))
-
-
 def models_with_containers(engine: DockerClient, platform_id: str) -> set[str]:
     """Return the models of a platform that have a container, running or not."""
     mine = {"label": f"{PLATFORM_LABEL}={platform_id}"}
     containers = engine.containers.list(all=True, ignore_removed=True, filters=mine)  # pyright: ignore[reportArgumentType]
     return {container.labels[MODEL_LABEL] for container in containers}
-
-
-def last_words(container: Container) -> str:
-    """Return the end of what a container printed."""
-    printed = container.logs(tail=20)
-    assert isinstance(printed, bytes)
-    return printed.decode(errors="replace").strip()
 
 
 def _side_by_side(end: Callable[[Container], None], containers: Iterable[Container]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from modelyard.adapters.docker.containers import Replica
 from modelyard.adapters.docker.haproxy import (
     NUMBERS,
     OTHERS,
@@ -16,6 +15,7 @@ from modelyard.adapters.docker.haproxy import (
     server_path,
     split_backend,
 )
+from modelyard.adapters.docker.replicas import Replica
 from modelyard.adapters.docker.runtime_api import Row
 from modelyard.domain.traffic import FleetTraffic, ReplicaTraffic, Traffic
 from modelyard.domain.values import Fleet, ReplicaState, Service

@@ -15,16 +15,12 @@ from docker import DockerClient
 from docker.models.images import Image
 
 from modelyard.adapters.docker.builds import build, find_image, run_inside
-from modelyard.adapters.docker.containers import (
-    DIGEST_LABEL,
-    LOG_FOLDER,
-    MODEL_LABEL,
-    VERSION_LABEL,
-)
+from modelyard.adapters.docker.containers import LOG_FOLDER, MODEL_LABEL
 from modelyard.adapters.docker.engine import connect_engine, engine_errors, require_image
 from modelyard.adapters.docker.haproxy import PORT
 from modelyard.adapters.docker.layers import bundle_layer
 from modelyard.adapters.docker.registry import push_image
+from modelyard.adapters.docker.replicas import DIGEST_LABEL, VERSION_LABEL
 from modelyard.adapters.docker.runtimes import RUNTIME_LABEL, Runtime, find_runtime
 from modelyard.adapters.docker.sbom import bill_of_materials
 from modelyard.domain.values import ImageRef

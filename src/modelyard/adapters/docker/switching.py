@@ -13,7 +13,7 @@ from pathlib import Path
 
 from docker.errors import DockerException
 
-from modelyard.adapters.docker.containers import ModelContainers, Replica
+from modelyard.adapters.docker.containers import ModelContainers
 from modelyard.adapters.docker.fleets import (
     assign_numbers,
     assign_slots,
@@ -23,6 +23,7 @@ from modelyard.adapters.docker.fleets import (
     match_replicas,
     own_path,
 )
+from modelyard.adapters.docker.replicas import Replica
 from modelyard.adapters.docker.runtime_api import RuntimeApi
 from modelyard.adapters.docker.service_folder import ServiceFolder
 from modelyard.domain.values import Service

@@ -17,10 +17,8 @@ from docker.errors import DockerException
 
 from modelyard.adapters.docker.containers import (
     CONFIG_LABEL,
-    DIGEST_LABEL,
     PORT_LABEL,
     ModelContainers,
-    last_words,
     models_with_containers,
 )
 from modelyard.adapters.docker.engine import connect_engine, engine_errors
@@ -34,6 +32,7 @@ from modelyard.adapters.docker.haproxy import (
     fixed_digest,
 )
 from modelyard.adapters.docker.registry import fetch_image
+from modelyard.adapters.docker.replicas import DIGEST_LABEL, last_words
 from modelyard.adapters.docker.runtime_api import Row, RuntimeApi
 from modelyard.adapters.docker.service_folder import ServiceFolder, models_with_folders
 from modelyard.adapters.docker.switching import (
