@@ -7,13 +7,11 @@ predicted with whatever else has queued, and are logged before they are answered
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import orjson
 
 from modelyard.domain.values import ColumnKind, Contract, Runtime
@@ -151,14 +149,15 @@ def _line(asked: _Asked, said: Prediction, order: list[int] | None) -> bytes:
 
     Rows without an id get one of the request's id and their number, without a time this one.
     """
-    now, request_id = asked.at.isoformat(), asked.request_id
-    # an InferenceRecord, without what the segment says of all of them
+    request_id = asked.request_id
+    # an InferenceRecord, without what the segment says of all of them; orjson writes a moment as
+    # ISO 8601, and null for what is not a number
     return orjson.dumps(
         {
             "request_id": request_id,
-            "at": now,
+            "at": asked.at,
             "ids": [f"{request_id}-{row}" if i is None else i for row, i in enumerate(asked.ids)],
-            "times": [now if time is None else time for time in asked.times],
+            "times": [asked.at if time is None else time for time in asked.times],
             "rows": _json_cells(asked.features, order),
             "predictions": said.predictions,
             "probabilities": None if said.probabilities is None else said.probabilities.tolist(),
@@ -235,13 +234,11 @@ def _shown(value: Any) -> str:
 
 
 def _json_cells(features: Features, order: list[int] | None) -> list[list[float | str | None]]:
-    """Return features as n lists of JSON values, null for what is missing.
+    """Return features as n lists of values, NaN or None for what is missing.
 
     `order` says where the contract's columns are among the numeric and then categorical ones.
     """
     numeric: list[list[Any]] = features.numeric.tolist()
-    if np.isnan(features.numeric).any():  # JSON has no NaN
-        numeric = [[None if math.isnan(v) else v for v in cells] for cells in numeric]
     if not features.categorical.shape[1]:
         return numeric
     pairs = zip(numeric, features.categorical.tolist(), strict=True)
