@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from modelyard.adapters.docker.fleets import fleet_traffic
 from modelyard.adapters.docker.haproxy import Layout, Route, Server
-from modelyard.adapters.docker.runtime_api import RuntimeApi
+from modelyard.adapters.docker.runtime_api import AnswerLostError, RuntimeApi
 from modelyard.errors import ServiceUnavailableError
 from tests.docker_replicas import replica
 
@@ -122,3 +124,37 @@ def test_a_fleets_traffic_says_who_answered_and_how() -> None:
     assert stable.times.response == 7
     assert stable.sessions == 2
     assert {name: r.counts.requests for name, r in stable.replicas.items()} == {mine.id: 100}
+
+
+def test_an_answer_that_is_lost_is_asked_for_again_and_a_change_is_not_made_twice() -> None:
+    maps: dict[str, dict[str, str]] = {SPLIT: {}, NAMES: {}, SHARES: {}}
+    commits: list[str] = []
+    lost = itertools.cycle([True, False])
+
+    def ask(line: str) -> str:
+        answer = ""
+        if line.startswith("show map"):
+            entries = maps[line.split()[-1]]
+            answer = "".join(f"0x1 {key} {value}\n" for key, value in entries.items())
+        elif line.startswith("prepare map"):
+            answer = "New version created: 7\n"
+        elif "commit map" in line:
+            *added, commit = (command.split() for command in line.split("; "))
+            commits.append(commit[-1])
+            maps[commit[-1]] |= {words[-2]: words[-1] for words in added}
+        if next(lost):
+            raise AnswerLostError("lost")
+        return answer
+
+    api = RuntimeApi(ask)
+    api.apply(Layout(routes=ROUTES))
+    assert sorted(commits) == sorted(maps)
+    assert api.routes() == ROUTES
+
+
+def test_a_gateway_whose_answers_never_come_is_an_error() -> None:
+    def ask(line: str) -> str:
+        raise AnswerLostError("lost")
+
+    with pytest.raises(ServiceUnavailableError, match="lost"):
+        RuntimeApi(ask).rows()

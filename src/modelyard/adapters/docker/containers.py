@@ -34,7 +34,7 @@ from modelyard.adapters.docker.replicas import (
     Replica,
     limits_of,
 )
-from modelyard.adapters.docker.runtime_api import RuntimeApi
+from modelyard.adapters.docker.runtime_api import AnswerLostError, RuntimeApi
 from modelyard.domain.values import Fleet
 from modelyard.errors import RolloutError, ServiceUnavailableError
 from modelyard.serving.replica import limit_options
@@ -58,7 +58,9 @@ _TRIES = 10
 _AT_ONCE = 16
 
 # There is no client of HAProxy's runtime API in its image, but a shell that can open sockets.
-_ASK = 'exec 3<>/dev/tcp/127.0.0.1/9999 && printf "%s\\n" "$1" >&3 && cat <&3'
+_WHOLE = "END-OF-ANSWER"
+"""Comes after an answer: without it some of the answer is missing."""
+_ASK = f'exec 3<>/dev/tcp/127.0.0.1/9999 && printf "%s\\n" "$1" >&3 && cat <&3 && printf {_WHOLE}'
 
 _KEPT_RUNNING: dict[str, Any] = {
     **HARDENED,
@@ -195,7 +197,11 @@ class ModelContainers:
                 f"The gateway {self.name}-gateway does not answer: {answer.strip()}. Look at "
                 f"`docker logs {self.name}-gateway`; its image must have bash, as haproxy:lts has."
             )
-        return answer
+        if not answer.endswith(_WHOLE):
+            raise AnswerLostError(
+                f"The engine lost what the gateway {self.name}-gateway answered. Try again."
+            )
+        return answer.removesuffix(_WHOLE)
 
     def _containers(self, role: str) -> list[Container]:
         """Return the containers of a role, newest first."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from modelyard.adapters.docker.haproxy import (
@@ -36,6 +37,7 @@ from modelyard.errors import ServiceUnavailableError
 # What HAProxy answers where a command did what it says; anything else is an error's text.
 _DONE = re.compile(r"|(IP|port) changed from .*|no need to change .*")
 _BACKENDS_AND_SERVERS = 2 + 4
+_TRIES = 4
 _NEW_VERSION = "New version created: "
 
 
@@ -76,11 +78,16 @@ class Row:
         return self.up or self.draining
 
 
+class AnswerLostError(ServiceUnavailableError):
+    """HAProxy was asked, and what it answered did not arrive."""
+
+
 class RuntimeApi:
     """One running gateway.
 
-    `ask` sends one line of commands, separated by `;`, and returns HAProxy's answer. Every method
-    raises ServiceUnavailableError when HAProxy does not do what it is told.
+    `ask` sends one line of commands, separated by `;`, and returns HAProxy's answer, or raises
+    AnswerLostError: an engine with much to do loses what a command printed now and then. Every
+    method raises ServiceUnavailableError when HAProxy does not do what it is told.
     """
 
     def __init__(self, ask: Callable[[str], str]) -> None:
@@ -89,7 +96,9 @@ class RuntimeApi:
     def rows(self) -> list[Row]:
         """Return what the gateway has counted and sees of each backend, and of each server that
         is not in maintenance."""
-        answer = self._ask(f"show stat -1 {_BACKENDS_AND_SERVERS} -1 no-maint").removeprefix("# ")
+        answer = self._answer(f"show stat -1 {_BACKENDS_AND_SERVERS} -1 no-maint").removeprefix(
+            "# "
+        )
         return [_row(row) for row in csv.DictReader(answer.strip().splitlines())]
 
     def servers(self) -> dict[str, Row]:
@@ -103,10 +112,9 @@ class RuntimeApi:
         for places, backend in self._map(SPLIT_MAP).items():
             first, _, last = places.partition(":")
             percents[backend] = int(last) - int(first) + 1
-        slots = {backend.rpartition("_")[2] for backend in self._map(NAMES_MAP).values()}
-        by_name = {named_backend(slot): slot for slot in slots}
+        slots = {named_backend(slot): slot for slot in SLOTS}
         return tuple(
-            Route(version, by_name[name], percents.get(split_backend(by_name[name]), 0))
+            Route(version, slots[name], percents.get(split_backend(slots[name]), 0))
             for version, name in self._map(NAMES_MAP).items()
         )
 
@@ -142,32 +150,44 @@ class RuntimeApi:
 
     def _map(self, name: str) -> dict[str, str]:
         """Return a map's entries; HAProxy puts the address of each before it."""
-        lines = self._ask(f"show map {FOLDER}/{name}").splitlines()
+        lines = self._answer(f"show map {FOLDER}/{name}").splitlines()
         entries = (line.split() for line in lines if line.strip())
         return {key: value for _, key, value in entries}
 
     def _replace(self, name: str, entries: Mapping[str, str]) -> None:
         """Exchange a map's entries for others at once: no request sees some of each."""
-        if self._map(name) == entries:
-            return
-        said = self._ask(f"prepare map {FOLDER}/{name}").strip()
-        if not said.startswith(_NEW_VERSION):
-            raise _refused(f"prepare map {FOLDER}/{name}", said)
-        changed = f"@{said.removeprefix(_NEW_VERSION)} {FOLDER}/{name}"
-        self._do(
-            [
-                *(f"add map {changed} {key} {value}" for key, value in entries.items()),
-                f"commit map {changed}",
-            ]
-        )
+        for _ in range(_TRIES):
+            if self._map(name) == entries:
+                return
+            said = self._answer(f"prepare map {FOLDER}/{name}").strip()
+            if not said.startswith(_NEW_VERSION):
+                raise _refused(f"prepare map {FOLDER}/{name}", said)
+            changed = f"@{said.removeprefix(_NEW_VERSION)} {FOLDER}/{name}"
+            added = [f"add map {changed} {key} {value}" for key, value in entries.items()]
+            # Not to be said twice: should the answer be lost, the map itself tells.
+            with suppress(AnswerLostError):
+                self._check("; ".join([*added, f"commit map {changed}"]), self._ask)
+                return
+        if self._map(name) != entries:
+            raise _refused(f"commit map {FOLDER}/{name}", "its answers are lost.")
 
     def _do(self, commands: Iterable[str]) -> None:
+        """Give commands that may be given twice."""
         line = "; ".join(commands)
-        if not line:
-            return
-        said = [text for text in self._ask(line).splitlines() if not _DONE.fullmatch(text.strip())]
+        if line:
+            self._check(line, self._answer)
+
+    def _check(self, line: str, ask: Callable[[str], str]) -> None:
+        said = [text for text in ask(line).splitlines() if not _DONE.fullmatch(text.strip())]
         if said:
             raise _refused(line, " ".join(said))
+
+    def _answer(self, line: str) -> str:
+        """Return what HAProxy answers to what may be asked twice."""
+        for _ in range(_TRIES - 1):
+            with suppress(AnswerLostError):
+                return self._ask(line)
+        return self._ask(line)
 
 
 def _refused(line: str, said: str) -> ServiceUnavailableError:
