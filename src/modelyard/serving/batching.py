@@ -6,7 +6,8 @@ worker thread, so that probes and refusals are still answered meanwhile.
 
 Of many clients that ask again as soon as they are answered, some would always wait while the others
 are predicted, and batches would stay half as large as they could be. So a batch that follows a
-shared one lets a moment pass, a quarter of what that one took: whoever is alone never waits.
+shared one lets a moment pass, a quarter of what that one took but never more than 5 ms: whoever is
+alone never waits.
 """
 
 from __future__ import annotations
@@ -24,30 +25,22 @@ from modelyard.errors import DeadlineError, OverloadedError
 from modelyard.serving.features import Features, join
 from modelyard.serving.predictor import Prediction
 
-_USUAL = ReplicaLimits()
-
 Predict = Callable[[Features], Prediction]
 
 _PATIENCE = 0.25
 """Of the time that the last batch took."""
+_LONGEST_PATIENCE = 0.005
+"""Seconds. Who asks again at once has done so by then, however slow the model is; the event loop
+turns meanwhile without a rest."""
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(ReplicaLimits):
     """What a replica takes on before it says that it is busy."""
 
-    body_bytes: int = _USUAL.body_bytes
-    """Of one request."""
     held_bytes: int = 256 * 2**20
     """Of all bodies together that are read or wait."""
-    rows: int = _USUAL.rows
-    """Of one request."""
-    waiting: int = _USUAL.waiting
-    """Requests that were read and not predicted."""
     batch_rows: int = 4096
     """A request with more of them is a batch of its own."""
-    seconds: float = _USUAL.seconds
-    """From a whole request to its answer, and for the reading of one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -135,7 +128,7 @@ class Batcher:
             self._answer(batch, self._run(batch))
             if len(batch) > 1:
                 ended = perf_counter()
-                self._not_before = ended + _PATIENCE * (ended - begun)
+                self._not_before = ended + min(_PATIENCE * (ended - begun), _LONGEST_PATIENCE)
             if self._waiting:
                 loop.call_soon(self._drain)
             else:
