@@ -82,6 +82,28 @@ def test_one_altered_cell_of_a_copy_is_found_and_its_column_named(project: Proje
         load_snapshot(snapshot, project)
 
 
+def test_columns_are_read_alone_and_proven_alone(project: Project) -> None:
+    snapshot, selection = store(project)
+    path = project.snapshot_folder() / str(snapshot.path)
+    whole = selection.part("training").reset_index(drop=True)
+    pd.testing.assert_frame_equal(
+        load_snapshot(snapshot, project, ["wind", "row_id"]), whole[["wind", "row_id"]]
+    )
+    rows = pd.read_parquet(path)
+    rows.loc[17, "temp"] += 0.01
+    rows.to_parquet(path, index=False)
+    assert load_snapshot(snapshot, project, ["wind"])["wind"].equals(whole["wind"])
+    with pytest.raises(DataError, match="column temp"):
+        load_snapshot(snapshot, project, ["wind", "temp"])
+
+
+def test_columns_of_a_reference_are_those_of_its_rows(project: Project) -> None:
+    project = refer(project)
+    snapshot, selection = store(project)
+    read = load_snapshot(snapshot, project, ["row_id"])
+    pd.testing.assert_frame_equal(read, selection.part("training")[["row_id"]])
+
+
 @pytest.mark.parametrize(
     "damaged",
     [lambda content: content[:-20], lambda content: content[:4] + bytes(200) + content[204:]],

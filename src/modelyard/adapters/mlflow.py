@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ import mlflow
 import pandas as pd
 import skops.io
 from filelock import FileLock
-from mlflow.entities import LifecycleStage, Run
+from mlflow.entities import LifecycleStage, Metric, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import get_model_info, infer_signature
@@ -166,8 +167,9 @@ class Tracking:
 
     def log_metrics(self, mlflow_run_id: str, metrics: Mapping[str, float]) -> None:
         """Log metrics of a run."""
-        for name, value in metrics.items():
-            self.client.log_metric(mlflow_run_id, name, float(value))
+        now = time.time_ns() // 1_000_000
+        batch = [Metric(name, float(value), now, step=0) for name, value in metrics.items()]
+        self.client.log_batch(mlflow_run_id, metrics=batch)
 
     def log_file(self, mlflow_run_id: str, path: Path, folder: str) -> None:
         """Log one file into a folder of a run's artifacts."""

@@ -130,7 +130,7 @@ class Snapshot(Value):
     rows: int
     span: Span
     columns: dict[str, str] = Field(default_factory=dict)
-    """Digest of each column, so that it can be said which one was changed."""
+    """Digest of each column's type and values, so that it can be said which one was changed."""
     reference: Reference | None = None
     """Where the rows are, if they were not copied."""
 

@@ -34,9 +34,14 @@ def content_hashes(rows: pd.DataFrame) -> np.ndarray:
     empty; here they are floats always.
     """
     exact = rows.select_dtypes(["integer", "bool"]).columns
-    return row_hashes(rows.astype(dict.fromkeys(exact, "float64")))
+    floats = rows.astype(dict.fromkeys(exact, "float64"))
+    # One column alone is an id: looking for values that repeat takes longer than hashing them.
+    return row_hashes(floats, repeating=rows.shape[1] > 1)
 
 
-def row_hashes(rows: pd.DataFrame) -> np.ndarray:
-    """Return a 64-bit hash of each row's values, shape (rows,)."""
-    return pd.util.hash_pandas_object(rows, index=False).to_numpy()
+def row_hashes(rows: pd.DataFrame, *, repeating: bool = True) -> np.ndarray:
+    """Return a 64-bit hash of each row's values, shape (rows,).
+
+    The same whether words are `repeating`, so that each is hashed once, or not.
+    """
+    return pd.util.hash_pandas_object(rows, index=False, categorize=repeating).to_numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -92,9 +93,15 @@ def _why_all(config: ModelConfig, rows: pd.DataFrame) -> str:
 
 
 def row_keys(rows: pd.DataFrame, data: Data, group: str | None = None) -> np.ndarray:
-    """Return a 64-bit hash of what a row is known by: its group, its id, or all that it holds.
+    """Return a 64-bit hash of what each row is known by, shape (rows,)."""
+    return content_hashes(rows[key_columns(rows.columns, data, group)])
 
-    The last is also taken where the rows have no such column, as those of an older release may.
+
+def key_columns(columns: Iterable[str], data: Data, group: str | None = None) -> list[str]:
+    """Return the columns that rows are known by: their group, their id, or all that they hold.
+
+    The last is also taken where there is no such column, as in the rows of an older release.
     """
     known_by = group or data.id
-    return content_hashes(rows[[known_by]] if known_by in rows.columns else rows)
+    held = list(columns)
+    return [known_by] if known_by in held else held

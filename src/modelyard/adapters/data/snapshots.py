@@ -60,8 +60,16 @@ def store_snapshot(
     )
 
 
-def load_snapshot(snapshot: Snapshot, project: Project) -> pd.DataFrame:
-    """Return the rows of a snapshot. Raises DataError where they are gone or were changed."""
+def load_snapshot(
+    snapshot: Snapshot, project: Project, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Return the rows of a snapshot, or only these columns of them.
+
+    Raises DataError where they are gone or were changed.
+    """
+    if columns is not None:
+        rows = _read_columns(snapshot, project, columns)
+        return load_snapshot(snapshot, project)[list(columns)] if rows is None else rows
     found = find_snapshot(snapshot, project)
     if found.rows is None:
         raise DataError(found.changes[0].found)
@@ -80,9 +88,14 @@ def load_snapshot(snapshot: Snapshot, project: Project) -> pd.DataFrame:
     )
 
 
-def load_learnt(learnt: Learnt, project: Project) -> pd.DataFrame:
-    """Return the rows that a model was fitted on, in time order. Raises DataError likewise."""
-    return join_rows([load_snapshot(snapshot, project) for snapshot in learnt.snapshots])
+def load_learnt(
+    learnt: Learnt, project: Project, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Return the rows that a model was fitted on, in time order, or only these columns of them.
+
+    Raises DataError likewise.
+    """
+    return join_rows([load_snapshot(snapshot, project, columns) for snapshot in learnt.snapshots])
 
 
 def join_rows(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -95,10 +108,10 @@ def join_rows(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(alike, ignore_index=True)
 
 
-def read_stored(path: Path) -> pd.DataFrame:
-    """Return the rows of a Parquet file. Raises DataError for a damaged one."""
+def read_stored(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return the rows of a Parquet file, or only these columns. Raises DataError if damaged."""
     with damage_told(path):
-        return pd.read_parquet(path)
+        return pd.read_parquet(path, columns=None if columns is None else list(columns))
 
 
 def find_snapshot(snapshot: Snapshot, project: Project) -> Found:
@@ -132,6 +145,21 @@ def span_of(rows: pd.DataFrame, time: str | None) -> Span:
     if time is None or rows.empty:
         return Span()
     return Span(start=rows[time].min().to_pydatetime(), end=rows[time].max().to_pydatetime())
+
+
+def _read_columns(
+    snapshot: Snapshot, project: Project, columns: Sequence[str]
+) -> pd.DataFrame | None:
+    """Return columns of a copied snapshot, or None where it does not prove them to be the same."""
+    path = project.snapshot_folder() / str(snapshot.path)
+    if snapshot.path is None or not path.exists():
+        return None
+    try:
+        rows = read_stored(path, columns)
+    except DataError:
+        return None
+    digests = {name: snapshot.columns.get(name) for name in columns}
+    return rows if len(rows) == snapshot.rows and column_digests(rows) == digests else None
 
 
 def _holds(path: Path, fingerprint: str) -> bool:

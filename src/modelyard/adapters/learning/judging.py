@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 
-from modelyard.adapters.data.selection import row_keys
+from modelyard.adapters.data.hashes import content_hashes
+from modelyard.adapters.data.selection import key_columns
 from modelyard.adapters.data.snapshots import load_snapshot
 from modelyard.adapters.data.times import as_datetime64
 from modelyard.adapters.learning.outcomes import Outcomes, as_labels, as_outcomes, as_truth
@@ -83,7 +84,8 @@ def compare(
     project = workspace.project
     contract = delivery.contract
     rows = load_snapshot(delivery.holdout, project)
-    training = load_snapshot(delivery.training, project)
+    known_by = key_columns(rows.columns, config.data, config.evaluation.group)
+    training = load_snapshot(delivery.training, project, list({*known_by, contract.target}))
     rival = None if champion is None else choose_rival(workspace, config, champion, rows)
     unseen = np.ones(len(rows), dtype=bool) if rival is None else rival.unseen
     rows, seen = rows[unseen].reset_index(drop=True), int((~unseen).sum())
@@ -91,8 +93,7 @@ def compare(
         raise InvalidInputError(
             f"The champion was trained on all {seen:,} holdout rows: wait for newer rows."
         )
-    keys = row_keys(rows, config.data, config.evaluation.group)
-    own = row_keys(training, config.data, config.evaluation.group)
+    keys, own = content_hashes(rows[known_by]), content_hashes(training[known_by])
     shared = {"the challenger": int(np.isin(keys, own).sum())}
     if rival is not None:
         shared[rival.name] = rival.shared

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from modelyard.adapters.data.selection import row_keys
+from modelyard.adapters.data.hashes import content_hashes
+from modelyard.adapters.data.selection import key_columns
 from modelyard.adapters.data.snapshots import load_learnt
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
@@ -81,13 +82,12 @@ def _known(project: Project, config: ModelConfig, learnt: Learnt, rows: pd.DataF
     """Return which rows are among the learnt ones, by what each is known by, shape (rows,)."""
     if learnt.by_reference and config.data.time is not None:
         return np.zeros(len(rows), dtype=bool)  # too many to read again; their span tells
-    old = load_learnt(learnt, project)
     # A source may have got new columns, and lost old ones.
-    shared = [name for name in rows.columns if name in old.columns]
-    keys, learnt_keys = (
-        row_keys(part[shared], config.data, config.evaluation.group) for part in (rows, old)
-    )
-    return np.isin(keys, learnt_keys)
+    held = [part.columns or rows.columns for part in learnt.snapshots]
+    shared = [name for name in rows.columns if all(name in columns for columns in held)]
+    known_by = key_columns(shared, config.data, config.evaluation.group)
+    old = load_learnt(learnt, project, known_by)
+    return np.isin(content_hashes(rows[known_by]), content_hashes(old))
 
 
 def _load_serving(project: Project, champion: Release) -> Predictor:

@@ -27,6 +27,7 @@ from modelyard.adapters.pictures.plot_style import (
     RED,
     legend,
     name,
+    new_chart,
     new_figure,
     positions,
     stretches,
@@ -136,7 +137,7 @@ def gate_difference(
     old = np.array([metric(truth[p], champion[p]) for p in parts])
     sign = 1.0 if metric.higher_is_better else -1.0
 
-    figure = new_figure(8.0, 5.4)
+    figure = new_chart(8.0, 5.4)
     top, bottom = figure.subplots(2, 1, height_ratios=[3, 2], sharex=True)
     better = "higher" if metric.higher_is_better else "lower"
     style(top, title=f"{metric.name} over the holdout ({better} is better)", y=metric.name)
@@ -153,7 +154,7 @@ def gate_difference(
         _band(bottom, whole)
     if times is not None:
         time_axis(bottom)
-    legend(top, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.2)
+    legend(top, loc="best")
     legend(bottom, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
     return figure
 

@@ -17,6 +17,7 @@ from modelyard.adapters.pictures.plot_style import (
     RED,
     legend,
     name,
+    new_chart,
     new_figure,
     positions,
     stretches,
@@ -31,7 +32,7 @@ _COLOURS = (BLUE, ORANGE, GREEN, RED, INK, GREY)
 
 def predicted_against_true(truth: np.ndarray, predicted: np.ndarray, target: str) -> Figure:
     """Draw each prediction against the true outcome; on the diagonal is right."""
-    figure = new_figure(5.6, 5.2)
+    figure = new_chart(5.6, 5.2)
     axes = style(
         figure.add_subplot(),
         title="Predicted against true",
@@ -53,7 +54,7 @@ def residuals_over_time(
     truth: np.ndarray, predicted: np.ndarray, target: str, times: np.ndarray | None = None
 ) -> Figure:
     """Draw predicted minus true over event time, with the middle half in each stretch of it."""
-    figure = new_figure()
+    figure = new_chart()
     x, label = positions(times, len(truth))
     axes = style(
         figure.add_subplot(),
@@ -114,7 +115,7 @@ def calibration_curves(curves: Curves, bins: int = 10) -> Figure:
     """Draw how often what was given a probability comes true; on the diagonal is honest."""
     from sklearn.calibration import calibration_curve
 
-    figure = new_figure(5.6, 6.0)
+    figure = new_chart(5.6, 6.0)
     top, bottom = figure.subplots(2, 1, height_ratios=[4, 1], sharex=True)
     style(top, title="Calibration", y="share that came true")
     style(bottom, x="predicted probability", y="share of rows")
@@ -162,7 +163,7 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: Sequence
 
 
 def _unit_square(title: str, x: str, y: str) -> tuple[Figure, Axes]:
-    figure = new_figure(5.6, 5.2)
+    figure = new_chart(5.6, 5.2)
     axes = style(figure.add_subplot(), title=title, x=x, y=y)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.set_aspect("equal")
