@@ -81,8 +81,8 @@ def _challenge(root: Path, challengers: int) -> dict[str, list[float]]:
     from tasks.data import open_delivery
     from tasks.evaluation import gate_candidate
     from tasks.images import build_release
-    from tasks.registration import promote_release, register_release
-    from tasks.rollout import roll_out
+    from tasks.registration import register_release
+    from tasks.rollout import advance_rollout, start_rollout
     from tasks.training import refit_candidate, train_candidate
 
     workspace = Workspace.find()
@@ -93,8 +93,8 @@ def _challenge(root: Path, challengers: int) -> dict[str, list[float]]:
         candidate = refit_candidate.fn(delivery, judged, gated)
         registration = register_release.fn(delivery, candidate, gated)
         build = build_release.fn(delivery, candidate, registration)
-        service = roll_out.fn(delivery, registration, build)
-        promote_release.fn(delivery, registration, build, gated, service)
+        start_rollout.fn(delivery, registration, build)
+        advance_rollout.fn(delivery.id)
         taken: dict[str, list[float]] = {}
         for i in range(challengers):
             write_config(root, 0.12 + 0.01 * i)

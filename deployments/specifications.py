@@ -16,10 +16,11 @@ from modelyard.errors import ConfigError, ModelYardError
 
 TAG = "modelyard"
 
-FlowName = Literal["deliver", "monitor", "retrain", "rollback", "reconcile", "reproduce"]
+FlowName = Literal["deliver", "rollout", "monitor", "retrain", "rollback", "reconcile", "reproduce"]
 
 ENTRYPOINTS: dict[FlowName, str] = {
     "deliver": "flows.model_delivery.deliver_model",
+    "rollout": "flows.model_rollout.roll_out_model",
     "monitor": "flows.model_monitoring.monitor_model",
     "retrain": "flows.model_retraining.retrain_model",
     "rollback": "flows.model_rollback.roll_back_model",

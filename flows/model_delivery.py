@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.attending import attend_rollout
 from modelyard.adapters.prefect.holding import hold_model
 from modelyard.domain.deliveries import DeliveryOutcome
 from modelyard.domain.values import Moment
@@ -12,8 +13,8 @@ from tasks.checks import check_rows
 from tasks.data import open_delivery
 from tasks.evaluation import gate_candidate
 from tasks.images import build_release, prepare_runtime
-from tasks.registration import promote_release, reconcile_registry, register_release
-from tasks.rollout import roll_out
+from tasks.registration import reconcile_registry, register_release, show_release
+from tasks.rollout import start_rollout
 from tasks.training import refit_candidate, train_candidate
 
 
@@ -53,6 +54,7 @@ def deliver_model(
         candidate = refit_candidate(delivery, candidate, gated)
         registration = register_release(delivery, candidate, gated)
         build = build_release(delivery, candidate, registration)
-        service = roll_out(delivery, registration, build)
-        promote_release(delivery, registration, build, gated, service)
-        return DeliveryOutcome.released(delivery, gated, registration, service, checked)
+        start_rollout(delivery, registration, build)
+        rollout = attend_rollout(model, delivery.id)
+        show_release(delivery, registration, build, rollout)
+        return DeliveryOutcome.released(delivery, gated, registration, rollout, checked)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.model_rollout import roll_out_model
 from modelyard.adapters.prefect.holding import hold_model
 from modelyard.domain.mirror import Finding
 from tasks.monitoring import rotate_inference_log
 from tasks.registration import reconcile_registry
+from tasks.rollout import reconcile_service
 
 
 @flow(name="reconcile", flow_run_name="reconcile {model}")
@@ -15,11 +17,13 @@ def reconcile_model(model: str) -> list[Finding]:
     """Find what a crash or somebody's hand left different from the ledger, and mend it.
 
     It looks at the versions, aliases, tags and descriptions in MLflow's registry, and rotates the
-    inference log, whether or not the model is monitored.
+    inference log, whether or not the model is monitored. A rollout that nobody carries on is
+    carried on, and replicas that are gone are replaced.
 
     Args:
         model: Name of a model that has a release.
     """
+    roll_out_model(model)
     with hold_model(model):
         rotate_inference_log(model)
-        return reconcile_registry(model)
+        return reconcile_registry(model) + reconcile_service(model)

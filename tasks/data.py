@@ -14,10 +14,13 @@ from modelyard.adapters.data.selection import select_rows
 from modelyard.adapters.data.snapshots import store_snapshot
 from modelyard.adapters.learning.scorers import find_metrics
 from modelyard.adapters.prefect.steps import step
+from modelyard.adapters.rollouts.conducting import Conductor
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
 from modelyard.domain.releases import Delivery, Release, ReleaseState
+from modelyard.domain.rollout import EventKind, QueuedDelivery, fold
 from modelyard.domain.versioning import Bump
+from modelyard.errors import ConflictError
 from modelyard.ledger import acting_person
 from modelyard.serving.model_file import ModelFile, is_intact
 
@@ -46,10 +49,20 @@ def open_delivery(
     config = workspace.project.model(model)
     interrupted = workspace.ledger.unfinished(config.name)
     outdated = interrupted is not None and _outdated(workspace, interrupted)
-    if interrupted is not None and interrupted.state is ReleaseState.ROLLING_OUT and not outdated:
+    rolls_out = interrupted is not None and interrupted.state is ReleaseState.ROLLING_OUT
+    if (
+        interrupted is not None
+        and rolls_out
+        and not outdated
+        and not _bakes(workspace, interrupted)
+    ):
         return interrupted.delivery
     delivery = _read(workspace, config, reason, as_of, bump)
     if interrupted is not None:
+        if rolls_out and not outdated and not _same(interrupted.delivery, delivery):
+            _give_way(workspace, config, interrupted, reason, as_of, bump)
+            workspace.ledger.open_release(delivery, why=f"{reason}, by {acting_person()}")
+            return delivery
         same = _same(interrupted.delivery, delivery)
         if same and not outdated and _has_model(workspace, interrupted):
             return interrupted.delivery
@@ -62,6 +75,47 @@ def open_delivery(
         )
     workspace.ledger.open_release(delivery, why=f"{reason}, by {acting_person()}")
     return delivery
+
+
+def _bakes(workspace: Workspace, release: Release) -> bool:
+    """Whether a release is watched for some time before it gets all of the traffic."""
+    history = workspace.ledger.rollout(release.id)
+    plan = fold(history).plan if history else None
+    return plan is not None and (plan.approval or any(step.bake for step in plan.steps))
+
+
+def _give_way(
+    workspace: Workspace,
+    config: ModelConfig,
+    release: Release,
+    reason: str,
+    as_of: datetime | None,
+    bump: Bump | None,
+) -> None:
+    """End the rollout that is under way for a newer delivery.
+
+    Raises ConflictError where the config says that it goes on; with `queue` the newer delivery is
+    made after it.
+    """
+    conductor = Conductor(workspace, release)
+    state, policy = conductor.state, config.service.rollout.while_rolling_out
+    if policy == "supersede":
+        conductor.tell(EventKind.ABORTED, f"superseded by a newer delivery: {reason}")
+        conductor.advance()
+        return
+    told = (
+        f"{release.model} {release.version} is being rolled out ({state.current.weight} % of the "
+        f"traffic, step {state.step + 1} of {len(state.plan.steps)}), and other rows or another "
+        "config are to be delivered"
+    )
+    if policy == "queue":
+        asked = None if bump is None else bump.name
+        conductor.queue(QueuedDelivery(reason=reason, bump=asked, as_of=as_of))
+        raise ConflictError(f"{told}: that waits for the end of the rollout.")
+    raise ConflictError(
+        f"{told}. `modelyard promote {release.model} --full` or `modelyard abort {release.model}` "
+        "end the rollout; service.rollout.while_rolling_out: supersede lets a newer delivery do so."
+    )
 
 
 def _outdated(workspace: Workspace, interrupted: Release) -> bool:
@@ -89,9 +143,12 @@ def _same(interrupted: Delivery, delivery: Delivery) -> bool:
 
 
 def config_digest(config: ModelConfig) -> str:
-    """Return sha256 over what of a config decides the release: not its schedules or alerts."""
+    """Return sha256 over what of a config decides the release, not how it comes into traffic, or
+    its schedules and alerts."""
     deciding = config.model_dump(
-        mode="json", include={"name", "task", "data", "training", "evaluation", "service"}
+        mode="json",
+        include={"name", "task", "data", "training", "evaluation", "service"},
+        exclude={"service": {"rollout"}},
     )
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 

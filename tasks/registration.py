@@ -10,7 +10,6 @@ from modelyard.adapters.pages import artifact_key, reconciliation_page, release_
 from modelyard.adapters.pictures.plot_style import as_png
 from modelyard.adapters.pictures.release_plots import plot_metric_history
 from modelyard.adapters.prefect.steps import publish_page, step
-from modelyard.adapters.traffic import put_in_traffic
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.changelog import compare_releases, write_changelog
 from modelyard.domain.gate import Gated
@@ -24,9 +23,9 @@ from modelyard.domain.releases import (
     ReleaseState,
     facts_of,
 )
-from modelyard.domain.values import ServiceStatus
+from modelyard.domain.rollout import RolloutReport
 from modelyard.domain.versioning import Bump, derive_bump
-from modelyard.errors import ConflictError
+from modelyard.errors import RolloutError
 from modelyard.serving.bundle import example_row
 
 
@@ -77,33 +76,30 @@ def register_release(delivery: Delivery, candidate: Candidate, gated: Gated) -> 
     return registration
 
 
-@step("Promote")
-def promote_release(
-    delivery: Delivery,
-    registration: Registration,
-    build: Build,
-    gated: Gated,
-    service: ServiceStatus,
+@step("Show release")
+def show_release(
+    delivery: Delivery, registration: Registration, build: Build, rollout: RolloutReport
 ) -> None:
-    """Make the release champion if the one it was compared with still is, and tell MLflow.
+    """Leave a page that says what was released and where it serves.
 
-    Idempotent by the delivery. Raises ConflictError where another release became champion
-    meanwhile: the release is aborted, and the champion gets its traffic back.
+    Raises RolloutError for a release that was taken out of traffic again.
     """
+    service = rollout.service
+    if service is None or (rollout.ended and not rollout.promoted):
+        raise RolloutError(rollout.state.why)
     workspace = Workspace.find()
-    _show(workspace, delivery, registration, build, service)
-    try:
-        workspace.ledger.promote(
-            delivery.id, expected=gated.champion_id, why=f"rolled out: {delivery.reason}"
-        )
-    except ConflictError as err:
-        champion = workspace.ledger.champion(delivery.model)
-        if champion is not None:
-            put_in_traffic(workspace, delivery.model, str(champion.version), champion.build)
-        workspace.ledger.record(delivery.id, ReleaseState.ABORTED, registration, why=str(err))
-        raise
-    finally:
-        mirror_releases(workspace, delivery.model)
+    metric = workspace.project.model(delivery.model).evaluation.primary_metric
+    history = [
+        (release.version, Gated.model_validate(gated))
+        for release in workspace.ledger.releases(delivery.model)
+        if release.version and (gated := release.payload(ReleaseState.GATED))
+    ]
+    picture = as_png(plot_metric_history(history, metric))
+    release = workspace.ledger.release_by_id(delivery.id)
+    workspace.tracking.log_pictures(release.candidate.mlflow_run_id, {"metric_history": picture})
+    example = example_row(workspace.project.home / build.bundle)
+    page = release_page(registration, build, service, example, picture)
+    publish_page(artifact_key("release", delivery.model), page, f"Serves at {service.url}")
 
 
 def _former(workspace: Workspace, delivery: Delivery) -> Release | None:
@@ -120,24 +116,3 @@ def _tell_run(
     tracking, run = workspace.tracking, candidate.mlflow_run_id
     tracking.name_run(run, f"{model} {registration.version}", registration.changelog)
     tracking.log_text(run, registration.changelog, "CHANGELOG.md")
-
-
-def _show(
-    workspace: Workspace,
-    delivery: Delivery,
-    registration: Registration,
-    build: Build,
-    service: ServiceStatus,
-) -> None:
-    metric = workspace.project.model(delivery.model).evaluation.primary_metric
-    history = [
-        (release.version, Gated.model_validate(gated))
-        for release in workspace.ledger.releases(delivery.model)
-        if release.version and (gated := release.payload(ReleaseState.GATED))
-    ]
-    picture = as_png(plot_metric_history(history, metric))
-    release = workspace.ledger.release_by_id(delivery.id)
-    workspace.tracking.log_pictures(release.candidate.mlflow_run_id, {"metric_history": picture})
-    example = example_row(workspace.project.home / build.bundle)
-    page = release_page(registration, build, service, example, picture)
-    publish_page(artifact_key("release", delivery.model), page, f"Serves at {service.url}")

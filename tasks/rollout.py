@@ -2,35 +2,106 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
 from modelyard.adapters.mirroring import mirror_releases
+from modelyard.adapters.notifications import tell_people
 from modelyard.adapters.pages import artifact_key, rollback_page
+from modelyard.adapters.pictures.plot_style import as_png
+from modelyard.adapters.pictures.rollout_plots import plot_rollout
 from modelyard.adapters.prefect.steps import publish_page, step
+from modelyard.adapters.rollout_page import rollout_page
+from modelyard.adapters.rollouts.conducting import Conductor
 from modelyard.adapters.traffic import check_stored, put_in_traffic
 from modelyard.adapters.workspace import Workspace
+from modelyard.config.service import ServiceConfig
+from modelyard.domain.mirror import Finding
+from modelyard.domain.monitoring import IncidentCause
 from modelyard.domain.releases import Build, Delivery, Registration, Release, ReleaseState
-from modelyard.domain.values import ServiceStatus
-from modelyard.errors import RefusedError, RolloutError, UnknownReleaseError
+from modelyard.domain.rollout import RolloutReport
+from modelyard.domain.values import ReplicaState, ServiceStatus
+from modelyard.errors import RefusedError, UnknownReleaseError
 from modelyard.ledger import Ledger
 
 
-@step("Roll out")
-def roll_out(delivery: Delivery, registration: Registration, build: Build) -> ServiceStatus:
-    """Put the release in traffic: its fleet starts and becomes ready before the old one drains.
+@step("Start rollout")
+def start_rollout(delivery: Delivery, registration: Registration, build: Build) -> None:
+    """Record that the release is to come into traffic, and by which plan.
 
-    Idempotent: a fleet that serves already is left alone. Raises RolloutError where the fleet does
-    not become ready; the release is then aborted, and what served before still serves.
+    Idempotent: a rollout keeps the plan that it was started with.
     """
     workspace = Workspace.find()
+    strategy = workspace.project.model(delivery.model).service.rollout.strategy
     workspace.ledger.once(
-        delivery.id, ReleaseState.ROLLING_OUT, Build, lambda: build, why="blue-green"
+        delivery.id, ReleaseState.ROLLING_OUT, Build, lambda: build, why=strategy.replace("_", "-")
     )
+    Conductor(workspace, workspace.ledger.release_by_id(delivery.id)).start()
     mirror_releases(workspace, delivery.model)
-    try:
-        return put_in_traffic(workspace, delivery.model, registration.version, build)
-    except RolloutError as err:
-        workspace.ledger.record(delivery.id, ReleaseState.ABORTED, build, why=str(err))
-        mirror_releases(workspace, delivery.model)
-        raise
+
+
+@step("Roll out")
+def advance_rollout(release_id: str) -> RolloutReport:
+    """Look at a rollout and carry it on as far as it goes now: a step, a promotion, an abort.
+
+    Idempotent: what was done is left alone, and what was decided and not done is done. An abort
+    opens the model's one incident of this cause and tells people, a promotion resolves it.
+    """
+    workspace = Workspace.find()
+    conductor = Conductor(workspace, workspace.ledger.release_by_id(release_id))
+    report = conductor.advance()
+    _show(workspace, report)
+    if report.ended:
+        _tell(workspace, report)
+    return report
+
+
+def find_rollout(model: str) -> str | None:
+    """Return the id of the release that is being rolled out, if one is."""
+    release = Workspace.find().ledger.unfinished(model)
+    rolls_out = release is not None and release.state is ReleaseState.ROLLING_OUT
+    return release.id if release is not None and rolls_out else None
+
+
+def count_news(release_id: str) -> int:
+    """Return how much has happened in a rollout: more than before is news."""
+    return len(Workspace.find().ledger.rollout(release_id))
+
+
+@step("Reconcile service")
+def reconcile_service(model: str) -> list[Finding]:
+    """Make the champion serve as its config says, and say what was otherwise.
+
+    Idempotent; nothing is done while a release is being rolled out. Replicas that somebody removed
+    or that a restart of the machine ended are started, and those that nobody asked for are removed.
+    """
+    workspace = Workspace.find()
+    champion = workspace.ledger.champion(model)
+    if champion is None or find_rollout(model) is not None:
+        return []
+    service = workspace.project.model(model).service
+    before = workspace.target(service.target).status(model)
+    version = str(champion.version)
+    after = put_in_traffic(workspace, model, version, champion.build)
+    return [
+        Finding(words=words, mended=True) for words in _differences(before, after, version, service)
+    ]
+
+
+def _differences(
+    before: ServiceStatus | None, after: ServiceStatus, version: str, wanted: ServiceConfig
+) -> Iterator[str]:
+    if before is None:
+        yield f"{version} had no service"
+        return
+    if before.weights != after.weights:
+        shares = ", ".join(f"{name} {share} %" for name, share in before.weights.items())
+        yield f"the traffic went to {shares or 'nobody'}, not to {version} alone"
+    ready = sum(r.version == version and r.state is ReplicaState.READY for r in before.replicas)
+    if ready != wanted.replicas:
+        yield f"{ready} of {wanted.replicas} replicas of {version} were ready"
+    for orphan in after.orphans:
+        yield f"replicas of {orphan} ran that nobody asked for"
 
 
 @step("Choose release")
@@ -96,3 +167,33 @@ def _proven(release: Release) -> Release:
             f"is nothing to go back to. `modelyard releases {release.model}` lists them."
         )
     return release
+
+
+def _show(workspace: Workspace, report: RolloutReport) -> None:
+    picture = as_png(plot_rollout(report.events))
+    page = rollout_page(report, picture)
+    publish_page(artifact_key("rollout", report.model), page, report.words)
+    if report.ended:
+        release = workspace.ledger.release(report.model, report.version)
+        run = release.candidate.mlflow_run_id
+        workspace.tracking.log_pictures(run, {"rollout": picture})
+        workspace.tracking.log_text(run, page, "rollout.md")
+
+
+def _tell(workspace: Workspace, report: RolloutReport) -> None:
+    """Open or resolve the incident; people first, so that nobody is never told."""
+    model, now = report.model, datetime.now(UTC)
+    cause = IncidentCause.ROLLOUT
+    if report.promoted:
+        workspace.ledger.resolve_incident(model, cause, now)
+        return
+    if not any(incident.cause == cause for incident in workspace.ledger.incidents(model)):
+        left = f"{report.former} has all of the traffic" if report.former else "nothing serves"
+        tell_people(
+            workspace.project,
+            model,
+            f"{model}: the rollout of {report.version} was aborted",
+            f"{report.state.why}\n\n{left}. `modelyard releases {model}` lists what was tried.",
+        )
+    details = {"version": report.version, "reasons": [report.state.why]}
+    workspace.ledger.raise_incident(model, cause, details, now)

@@ -42,8 +42,9 @@ STEPS = (
     "Learn the holdout",
     "Register",
     "Build",
+    "Start rollout",
     "Roll out",
-    "Promote",
+    "Show release",
 )
 """Of a delivery, in their order."""
 

@@ -25,13 +25,14 @@ from modelyard.adapters.replay import Replay
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.gate import Gated
 from modelyard.domain.releases import Build, Candidate, Delivery, Registration
+from modelyard.domain.rollout import RolloutReport
 from modelyard.domain.values import ServiceStatus
 from modelyard.project import Project
 from tasks.data import open_delivery
 from tasks.evaluation import gate_candidate
 from tasks.images import build_release
-from tasks.registration import promote_release, register_release
-from tasks.rollout import roll_out
+from tasks.registration import register_release, show_release
+from tasks.rollout import advance_rollout, start_rollout
 from tasks.training import refit_candidate, train_candidate
 
 MODEL = "rides"
@@ -172,9 +173,16 @@ def build(as_of: datetime = FIRST, reason: str = "test") -> Built:
 
 def release(built: Built) -> ServiceStatus:
     """Call the last tasks of a delivery: it serves and is champion."""
-    service = roll_out.fn(built.delivery, built.registration, built.build)
-    promote_release.fn(built.delivery, built.registration, built.build, built.gated, service)
-    return service
+    rollout = roll_out(built)
+    show_release.fn(built.delivery, built.registration, built.build, rollout)
+    assert rollout.service is not None
+    return rollout.service
+
+
+def roll_out(built: Built) -> RolloutReport:
+    """Call the tasks of a rollout as far as they go at once."""
+    start_rollout.fn(built.delivery, built.registration, built.build)
+    return advance_rollout.fn(built.delivery.id)
 
 
 def release_and_send(workspace: Workspace) -> None:

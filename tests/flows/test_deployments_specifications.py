@@ -29,6 +29,7 @@ def test_a_model_has_a_deployment_of_each_real_flow() -> None:
     specs = deployments_of(_config(), PlatformConfig(), root=Path("/project"))
     assert [spec.name for spec in specs] == [
         "deliver/alpha",
+        "rollout/alpha",
         "monitor/alpha",
         "retrain/alpha",
         "rollback/alpha",
@@ -54,6 +55,7 @@ def test_only_what_the_config_schedules_runs_by_itself() -> None:
 
     assert crons(_config()) == {
         "deliver": None,
+        "rollout": None,
         "monitor": "0 * * * *",
         "retrain": None,
         "rollback": None,

@@ -56,6 +56,7 @@ _FLOWS = {
         "roll_back_model",
         'model: str, to: str | None = None, reason: str = "manual"',
     ),
+    "model_rollout": ("rollout", "roll_out_model", "model: str"),
     "model_reconciliation": ("reconcile", "reconcile_model", "model: str"),
     "model_reproduction": ("reproduce", "reproduce_release", "model: str"),
 }

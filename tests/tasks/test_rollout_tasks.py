@@ -6,12 +6,13 @@ import shutil
 
 import pytest
 
+from modelyard.adapters.traffic import put_in_traffic
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.releases import ReleaseState
-from modelyard.errors import ConflictError, RefusedError, RolloutError, UnknownReleaseError
+from modelyard.errors import RefusedError, RolloutError, UnknownReleaseError
 from tasks.data import open_delivery
-from tasks.registration import promote_release
-from tasks.rollout import choose_former_release, put_back, roll_out
+from tasks.registration import show_release
+from tasks.rollout import advance_rollout, choose_former_release, put_back, start_rollout
 from tests.projects import (
     FIRST,
     MODEL,
@@ -19,7 +20,16 @@ from tests.projects import (
     build,
     release,
     replicas_of,
+    roll_out,
     version_at,
+)
+
+PATH = (
+    ReleaseState.TRAINED,
+    ReleaseState.GATED,
+    ReleaseState.REFITTED,
+    ReleaseState.REGISTERED,
+    ReleaseState.BUILT,
 )
 
 
@@ -30,15 +40,15 @@ def aliases(workspace: Workspace) -> dict[str, str]:
 
 def test_a_release_serves_and_is_champion_in_ledger_and_mlflow(workspace: Workspace) -> None:
     built = build()
-    service = roll_out.fn(built.delivery, built.registration, built.build)
-    (replica,) = replicas_of(workspace.project.root)
-    assert roll_out.fn(built.delivery, built.registration, built.build) == service
-    assert replicas_of(workspace.project.root) == [replica]
-    assert version_at(service.url) == "1.0.0"
+    start_rollout.fn(built.delivery, built.registration, built.build)
     assert workspace.ledger.champion(MODEL) is None
 
+    replicas: set[int] = set()
     for _ in range(2):
-        promote_release.fn(built.delivery, built.registration, built.build, built.gated, service)
+        service = release(built)
+        replicas |= {process.pid for process in replicas_of(workspace.project.root)}
+        assert len(replicas) == 1
+        assert version_at(service.url) == "1.0.0"
         champion = workspace.ledger.champion(MODEL)
         assert champion is not None
         assert champion.id == built.delivery.id
@@ -52,8 +62,12 @@ def test_a_changed_bundle_file_is_refused_and_the_first_rollout_leaves_no_proces
     built = build()
     golden = workspace.project.home / built.build.bundle / "golden.json"
     golden.write_text(golden.read_text().replace("1", "2", 1))
+    rollout = roll_out(built)
+    assert rollout.state.why.count("golden")
     with pytest.raises(RolloutError, match="golden"):
-        roll_out.fn(built.delivery, built.registration, built.build)
+        show_release.fn(built.delivery, built.registration, built.build, rollout)
+    (incident,) = workspace.ledger.incidents(MODEL)
+    assert incident.cause == "rollout"
     assert workspace.ledger.release_by_id(built.delivery.id).state is ReleaseState.ABORTED
     assert aliases(workspace) == {}
     assert replicas_of(workspace.project.root) == []
@@ -67,8 +81,7 @@ def test_releases_replace_each_other_and_come_back(monitored: Workspace) -> None
 
     broken = build(SECOND)
     (monitored.project.home / broken.build.bundle / "golden.json").unlink()
-    with pytest.raises(RolloutError):
-        roll_out.fn(broken.delivery, broken.registration, broken.build)
+    assert not roll_out(broken).promoted
     assert version_at(service.url) == "1.0.0"
     assert len(replicas_of(monitored.project.root)) == 1
     assert monitored.ledger.champion(MODEL) == first
@@ -100,7 +113,8 @@ def test_releases_replace_each_other_and_come_back(monitored: Workspace) -> None
 
 def test_rolling_back_gives_an_interrupted_rollout_up_for_good(monitored: Workspace) -> None:
     interrupted = build(SECOND)
-    service = roll_out.fn(interrupted.delivery, interrupted.registration, interrupted.build)
+    start_rollout.fn(interrupted.delivery, interrupted.registration, interrupted.build)
+    service = put_in_traffic(monitored, MODEL, "1.0.1", interrupted.build)
     assert version_at(service.url) == "1.0.1"
 
     put_back.fn(choose_former_release.fn(MODEL), "it was interrupted, and wrong")
@@ -114,15 +128,21 @@ def test_a_release_that_was_compared_with_another_champion_is_not_promoted(
     monitored: Workspace,
 ) -> None:
     late = build(SECOND)
-    service = roll_out.fn(late.delivery, late.registration, late.build)
-    unaware = late.gated.model_copy(update={"champion_id": None})
-    with pytest.raises(ConflictError, match="another champion"):
-        promote_release.fn(late.delivery, late.registration, late.build, unaware, service)
+    start_rollout.fn(late.delivery, late.registration, late.build)
+    rival = late.delivery.model_copy(update={"id": "rival"})
+    monitored.ledger.open_release(rival, why="test")
+    for state in (*PATH, ReleaseState.ROLLING_OUT):
+        payload = late.build if state is ReleaseState.BUILT else rival
+        monitored.ledger.record("rival", state, payload, why="test")
+    first = monitored.ledger.champion(MODEL)
+    assert first is not None
+    monitored.ledger.promote("rival", expected=first.id, why="somebody else was faster")
+
+    rollout = advance_rollout.fn(late.delivery.id)
+    assert not rollout.promoted
     champion = monitored.ledger.champion(MODEL)
     assert champion is not None
-    assert champion.version == "1.0.0"
-    assert aliases(monitored) == {"champion": "1"}
-    assert version_at(service.url) == "1.0.0"
+    assert champion.id == "rival"
     aborted = monitored.ledger.release_by_id(late.delivery.id)
     assert aborted.state is ReleaseState.ABORTED
     assert "another champion" in aborted.events[-1].why
@@ -146,14 +166,7 @@ def test_a_delivery_whose_rival_is_champion_no_more_is_opened_anew(workspace: Wo
     ledger.record(late.delivery.id, ReleaseState.ROLLING_OUT, late.build, why="test")
     rival = late.delivery.model_copy(update={"id": "rival"})
     ledger.open_release(rival, why="test")
-    for state in (
-        ReleaseState.TRAINED,
-        ReleaseState.GATED,
-        ReleaseState.REFITTED,
-        ReleaseState.REGISTERED,
-    ):
-        ledger.record("rival", state, rival, why="test")
-    for state in (ReleaseState.BUILT, ReleaseState.ROLLING_OUT):
+    for state in (*PATH, ReleaseState.ROLLING_OUT):
         ledger.record("rival", state, rival, why="test")
     ledger.promote("rival", expected=None, why="somebody else was faster")
 

@@ -16,16 +16,13 @@ from modelyard.domain.rollout import (
     Look,
     Measurement,
     Phase,
-    Plan,
     Rollout,
     RolloutEvent,
-    Step,
-    Strategy,
     Verdict,
     decide,
     fold,
-    plan_steps,
 )
+from modelyard.domain.rollout_plan import Plan, Step, Strategy, plan_steps
 
 BEGIN = datetime(2024, 5, 1, tzinfo=UTC)
 BAKE = timedelta(minutes=10)

@@ -9,22 +9,36 @@ from modelyard.errors import RefusedError
 from modelyard.serving.bundle import bundle_digest
 
 
+def fleet_of(workspace: Workspace, release: Release) -> Fleet:
+    """Return the fleet of a release as its model's config wants it, with all of the traffic."""
+    return _fleet(workspace, release.model, str(release.version), release.build)
+
+
 def put_in_traffic(workspace: Workspace, model: str, version: str, build: Build) -> ServiceStatus:
     """Ask the model's target for one fleet of this release with all of the traffic."""
-    config = workspace.project.model(model)
-    fleet = Fleet(
+    service = workspace.project.model(model).service
+    status = workspace.target(service.target).sync(
+        Service(
+            model=model,
+            port=service.port,
+            fleets=(_fleet(workspace, model, version, build),),
+            sticky=service.rollout.sticky,
+        )
+    )
+    workspace.leave_other_targets(model, service.target)
+    return status
+
+
+def _fleet(workspace: Workspace, model: str, version: str, build: Build) -> Fleet:
+    service = workspace.project.model(model).service
+    return Fleet(
         version=version,
         bundle=str(workspace.project.home / build.bundle),
         digest=build.digest,
         image=build.image,
-        replicas=config.service.replicas,
-        limits=config.service.limits.of_a_replica(),
+        replicas=service.replicas,
+        limits=service.limits.of_a_replica(),
     )
-    status = workspace.target(config.service.target).sync(
-        Service(model=model, port=config.service.port, fleets=(fleet,))
-    )
-    workspace.leave_other_targets(model, config.service.target)
-    return status
 
 
 def check_stored(workspace: Workspace, release: Release) -> None:

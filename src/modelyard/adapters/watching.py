@@ -134,7 +134,7 @@ def measure(
         performance=judge_performance(
             metric,
             as_truth(labelled[LABEL], logged.contract),
-            _answers(labelled, logged.contract).for_metric(metric),
+            logged_outcomes(labelled, logged.contract).for_metric(metric),
             rows=int((logged.rows[RELEASE] == release.version).sum()),
             promised=gated.metrics[metric.name],
             policy=PerformancePolicy(
@@ -227,7 +227,8 @@ def _columns(
     return {**columns, PREDICTED: predicted}
 
 
-def _answers(rows: pd.DataFrame, contract: Contract) -> Outcomes:
+def logged_outcomes(rows: pd.DataFrame, contract: Contract) -> Outcomes:
+    """Return what the service answered to logged rows, as metrics take it."""
     if not contract.task.is_classification:
         return Outcomes(rows[PREDICTION].to_numpy(dtype=np.float64), None)
     codes = as_codes(rows[PREDICTION].to_numpy(), contract.classes, contract.positive)
@@ -242,7 +243,9 @@ def _answers(rows: pd.DataFrame, contract: Contract) -> Outcomes:
 
 def _realized(metric: Metric, rows: pd.DataFrame, contract: Contract) -> float | None:
     try:
-        value = metric(as_truth(rows[LABEL], contract), _answers(rows, contract).for_metric(metric))
+        value = metric(
+            as_truth(rows[LABEL], contract), logged_outcomes(rows, contract).for_metric(metric)
+        )
     except InvalidInputError:  # no label yet
         return None
     return value if np.isfinite(value) else None

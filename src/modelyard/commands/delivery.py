@@ -64,7 +64,11 @@ def deliver(
         show_checks(outcome.checked)
         if outcome.gated is not None:
             show_gate(outcome.gated)
-        if outcome.version:
+        if outcome.rollout is not None and not outcome.rollout.ended:
+            from modelyard.commands.rollouts import show_rollout
+
+            show_rollout(outcome.rollout)
+        elif outcome.version:
             console.print(
                 f"[green]{model} {outcome.version} serves at[/] [bold]{outcome.url}[/]  "
                 f"([dim]curl {outcome.url}/version[/])"

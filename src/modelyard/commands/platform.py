@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +20,7 @@ from modelyard.adapters.platform.parts import Part
 from modelyard.commands.running import console
 from modelyard.project import Project
 
+_WATCH_SECONDS = 2.0
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -101,17 +104,52 @@ def apply(
         console.print("Nothing was changed; without --dry-run it will be.")
 
 
-def status(as_json: AsJson = False) -> None:
-    """Show what runs, and of each model: champion, service, last window, incidents, next run."""
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Show it anew until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what runs, and of each model: champion, service, rollout, last window, incidents."""
     from modelyard.adapters.platform.overview import overview
 
-    found = overview(Project.find())
+    project = Project.find()
     if as_json:
-        _print_json(found)
+        _print_json(overview(project))
         return
-    _show_platform(found["platform"])
+    if not watch:
+        console.print(_status(overview(project)))
+        return
+    with Live(console=console, auto_refresh=False) as live, suppress(KeyboardInterrupt):
+        while True:
+            live.update(_status(overview(project)), refresh=True)
+            time.sleep(_WATCH_SECONDS)
+
+
+def _status(found: dict[str, Any]) -> Group:
+    rollouts = [_rollout_table(row) for row in found["models"] if row["rollout"]]
+    return Group(_platform_lines(found["platform"]), _model_table(found["models"]), *rollouts)
+
+
+def _rollout_table(row: dict[str, Any]) -> Table:
+    rollout = row["rollout"]
+    table = Table(
+        "",
+        "measured",
+        "finding",
+        title=f"{row['name']} {rollout['version']}: {rollout['phase']}, {rollout['weight']} % "
+        f"(step {rollout['step']} of {rollout['steps']})",
+        caption=escape(rollout["why"]) or None,
+    )
+    for measured in rollout["look"]["measurements"] if rollout["look"] else ():
+        mark = {"successful": "[green]✓[/]", "failed": "[red]✗[/]"}.get(
+            measured["verdict"], "[yellow]?[/]"
+        )
+        table.add_row(mark, measured["name"], escape(measured["reason"]))
+    return table
+
+
+def _model_table(models: list[dict[str, Any]]) -> Table:
     table = Table("model", "champion", "address", "replicas", "last window", "incidents", "next")
-    for row in found["models"]:
+    for row in models:
         window = row["last_window"]
         table.add_row(
             row["name"],
@@ -126,7 +164,7 @@ def status(as_json: AsJson = False) -> None:
         )
         for problem in row["problems"]:
             table.add_row("", f"[yellow]{escape(problem)}[/]")
-    console.print(table)
+    return table
 
 
 def doctor(as_json: AsJson = False) -> None:
@@ -186,15 +224,18 @@ def _is_under_way(state: str) -> bool:
     return state in ("starting", "waiting", "applying", "stopping")
 
 
-def _show_platform(parts: list[dict[str, Any]]) -> None:
+def _platform_lines(parts: list[dict[str, Any]]) -> Group:
     if not parts:
-        console.print("The platform is not running; `modelyard up` starts it.")
-        return
-    for part in parts:
-        state = "[green]answers[/]" if part["answers"] else "[red]does not answer[/]"
-        console.print(f"{part['name']:<8} {part['url'] or 'process ' + str(part['pid'])}  {state}")
+        return Group("The platform is not running; `modelyard up` starts it.")
+    states = {True: "[green]answers[/]", False: "[red]does not answer[/]"}
+    lines = [
+        f"{part['name']:<8} {part['url'] or 'process ' + str(part['pid'])}  "
+        f"{states[part['answers']]}"
+        for part in parts
+    ]
     if not all(part["answers"] for part in parts):
-        console.print("`modelyard up` starts what is missing.")
+        lines.append("`modelyard up` starts what is missing.")
+    return Group(*lines)
 
 
 def _show_change(change: Change) -> None:

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 from modelyard.config.file import Problem, closest
 from modelyard.domain.data_checks import DataCheck
 from modelyard.domain.metrics import METRICS, metrics_for
+from modelyard.domain.rollout_plan import Strategy
 from modelyard.domain.values import MLTask
 
 if TYPE_CHECKING:
     from modelyard.config.schema import Data, Features, ModelConfig, Training
+    from modelyard.config.service import ServiceConfig
+
+_MOST_CONTAINERS = 32
 
 
 def contradictions(config: ModelConfig) -> Iterator[Problem]:
@@ -25,8 +29,24 @@ def contradictions(config: ModelConfig) -> Iterator[Problem]:
     yield from _training(config.training)
     yield from _time(config)
     yield from _metrics(config)
+    yield from _service(config.service)
     if config.data.positive is not None and config.task is not MLTask.BINARY:
         yield Problem(("data", "positive"), f"means nothing for a {config.task}; remove it.")
+
+
+def _service(service: ServiceConfig) -> Iterator[Problem]:
+    if service.target == "docker" and service.replicas > _MOST_CONTAINERS:
+        yield Problem(
+            ("service", "replicas"),
+            f"is more than the {_MOST_CONTAINERS} that a gateway has places for; ask for fewer.",
+        )
+    if service.target != "local":
+        return
+    needs = "needs a gateway, which target: docker has."
+    if service.rollout.strategy is not Strategy.BLUE_GREEN:
+        yield Problem(("service", "rollout", "strategy"), needs)
+    if service.rollout.sticky is not None:
+        yield Problem(("service", "rollout", "sticky"), needs)
 
 
 def _source(data: Data) -> Iterator[Problem]:

@@ -7,18 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from modelyard.config.rollout import Rollout
 from modelyard.config.section import Section
 from modelyard.config.values import PositiveDuration, Size
 from modelyard.domain.values import ReplicaLimits
 
 _USUAL = ReplicaLimits()
-
-
-class Rollout(Section):
-    """How a release comes into traffic."""
-
-    strategy: Literal["blue_green"] = "blue_green"
-    """blue_green: the new fleet becomes ready, takes all of the traffic, the old one drains."""
 
 
 class ServiceLimits(Section):

@@ -9,37 +9,55 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import timedelta
 
 from modelyard.domain.metrics import Interval
+from modelyard.domain.observed import (
+    MEASUREMENTS,
+    Allowance,
+    AnalysisRules,
+    Evidence,
+    Expected,
+    Rescored,
+    Seen,
+)
 from modelyard.domain.rollout import Measurement, Verdict
 from modelyard.domain.sequential import Trials, log_evidence, log_evidence_above, pooled
-from modelyard.domain.values import Value
 
-MEASUREMENTS = 6
-"""That may each err: errors, slow answers, empty answers, disagreement, constant, performance."""
+_NO_ANSWER = Allowance(margin=0.0, most=0.001)
 
 
-class Allowance(Value):
-    """What is forgiven in one kind of failure."""
+def analyse(
+    seen: Sequence[Seen], rules: AnalysisRules, expected: Expected | None
+) -> tuple[Measurement, ...]:
+    """Return what all looks together, oldest first, say of a release: all but its performance."""
+    newest = seen[-1]
+    ended = sum(look.ended for look in seen)
+    found = [measure_replicas(newest.ready, newest.wanted, ended, most_restarts=rules.restarts)]
+    if errors := [look.errors for look in seen if look.errors is not None]:
+        found.append(measure_share("errors", errors, rules.errors, rules.evidence))
+    if slow := [look.slow for look in seen if look.slow is not None]:
+        name = f"slower than {rules.slow_after / timedelta(milliseconds=1):g} ms"
+        found.append(measure_share(name, slow, rules.slow, rules.evidence))
+    if expected is not None:
+        both = _together([look.rescored for look in seen if look.rescored is not None])
+        found += [
+            measure_silence(both, rules.evidence),
+            measure_disagreement(both, expected, rules.disagreement, rules.evidence),
+            measure_variety(both, rules.evidence),
+        ]
+    return tuple(m.model_copy(update={"dry_run": m.name in rules.dry_run}) for m in found)
 
-    margin: float
-    """How much higher the new release's share may be than the former's."""
-    most: float
-    """The share that it may have where there is no former release to compare with; above 0."""
 
-
-class Evidence(Value):
-    """How much it takes to be sure, and to have seen enough."""
-
-    false_aborts: float
-    """Share of the rollouts of releases that are no worse that may be aborted, at most."""
-    least: int
-    """Requests or rows below which nothing is said in a release's favour."""
-
-    @property
-    def proof(self) -> float:
-        """Natural logarithm of the evidence that convicts; all measurements share the errors."""
-        return math.log(MEASUREMENTS / self.false_aborts)
+def _together(parts: Sequence[Rescored]) -> Rescored:
+    return Rescored(
+        rows=sum(part.rows for part in parts),
+        differing=sum(part.differing for part in parts),
+        silent=sum(part.silent for part in parts),
+        former_silent=sum(part.former_silent for part in parts),
+        answers=tuple(dict.fromkeys(a for part in parts for a in part.answers))[:2],
+        former_answers=tuple(dict.fromkeys(a for part in parts for a in part.former_answers))[:2],
+    )
 
 
 def measure_replicas(ready: int, wanted: int, restarts: int, *, most_restarts: int) -> Measurement:
@@ -89,78 +107,89 @@ def measure_share(
     )
 
 
+def measure_silence(both: Rescored, evidence: Evidence) -> Measurement:
+    """Ask whether it has no finite answer where the former release has one."""
+    trials = Trials(
+        hits=both.silent,
+        count=both.rows,
+        former_hits=both.former_silent,
+        former_count=both.rows,
+    )
+    return measure_share("empty answers", [trials], _NO_ANSWER, evidence)
+
+
 def measure_disagreement(
-    differing: int, rows: int, *, expected: float, margin: float, evidence: Evidence
+    both: Rescored, expected: Expected, margin: float, evidence: Evidence
 ) -> Measurement:
     """Ask whether it answers other than the former release on the same rows, more than it did then.
 
-    A better model has to differ, and by how much is known: `expected` is the share of the gate's
-    holdout on which both differed. Far more of it in traffic means that it is fed or read wrongly.
+    A better model has to differ, and by how much is known from the gate's holdout. Far more of it
+    in traffic means that it is fed or read wrongly.
     """
-    limit = min(max(expected + margin, 1e-6), 1 - 1e-6)
-    found = log_evidence_above(differing, rows, limit)
-    share = differing / rows if rows else None
+    limit = min(max(expected.share + margin, 1e-6), 1 - 1e-6)
+    found = log_evidence_above(both.differing, both.rows, limit)
+    share = both.differing / both.rows if both.rows else None
     if found >= evidence.proof:
         verdict, words = Verdict.FAILED, f"surely more (evidence {_times(found)})"
-    elif rows < evidence.least:
+    elif both.rows < evidence.least:
         verdict, words = Verdict.INCONCLUSIVE, f"fewer than {evidence.least:,} rows to judge by"
     else:
         verdict, words = Verdict.SUCCESSFUL, "not shown to be more"
-    shown = "no rows yet" if share is None else f"{share:.2%} of {rows:,} rows"
+    shown = "no rows yet" if share is None else f"{share:.2%} of {both.rows:,} rows"
     return Measurement(
         name="disagreement",
         verdict=verdict,
         value=share,
-        limit=f"at most {limit:.2%}: {expected:.2%} on the holdout, and {margin:.2%}",
+        limit=f"at most {limit:.2%}: {expected.share:.2%} on the holdout, and {margin:.2%}",
         reason=f"{shown} are answered otherwise: {words}",
     )
 
 
-def measure_variety(
-    distinct: int, former_distinct: int, rows: int, evidence: Evidence
-) -> Measurement:
+def measure_variety(both: Rescored, evidence: Evidence) -> Measurement:
     """Ask whether it says the same of every row, where the former release does not."""
-    constant = distinct == 1 and former_distinct > 1
-    if constant and rows >= evidence.least:
-        verdict, words = Verdict.FAILED, "it does not look at its rows"
-    elif rows < evidence.least:
+    distinct, former = len(both.answers), len(both.former_answers)
+    if both.rows < evidence.least:
         verdict, words = Verdict.INCONCLUSIVE, f"fewer than {evidence.least:,} rows to judge by"
+    elif distinct == 1 and former > 1:
+        verdict, words = Verdict.FAILED, "it does not look at its rows"
     else:
-        verdict, words = Verdict.SUCCESSFUL, "answers vary"
+        verdict, words = Verdict.SUCCESSFUL, "its answers vary as the former release's do"
     return Measurement(
         name="variety",
         verdict=verdict,
-        value=float(distinct),
-        limit="more than 1 answer",
-        reason=f"{distinct:,} different answers on {rows:,} rows, the former {former_distinct:,}: "
-        f"{words}",
+        value=None,
+        limit="more than 1 answer, where the former release has more",
+        reason=f"{'the same answer' if distinct == 1 else 'different answers'} on {both.rows:,} "
+        f"rows: {words}",
     )
 
 
 def measure_gain(
-    metric: str, gain: Interval | None, rows: int, *, margin: float, evidence: Evidence
+    metric: str, gain: Interval | None, rows: int, *, margin: float, wanted: int
 ) -> Measurement:
-    """Ask what labels say of both releases on the same rows, once there are some.
+    """Ask what labels say of both releases on the same rows.
 
     Args:
         gain: of the new release over the former, positive is better, at the level that
-            `look_confidence` gives for this look; None where there are too few labels.
+            `look_confidence` gives for this look; None where the labels do not allow to say.
+        rows: how many have a label.
         margin: loss that may be, in the metric's unit, 0 or more.
+        wanted: rows with a label that are waited for.
     """
-    if gain is None or rows < evidence.least:
-        verdict, reason = Verdict.INCONCLUSIVE, f"{rows:,} rows have labels"
+    told = "" if gain is None else f"gain in {metric} {gain.value:+.4g} "
+    told += "" if gain is None else f"[{gain.low:+.4g}, {gain.high:+.4g}] on "
+    if gain is not None and gain.high < -margin:
+        verdict, words = Verdict.FAILED, "surely worse"
+    elif rows < wanted:
+        verdict, words = Verdict.INCONCLUSIVE, f"{wanted:,} are waited for"
     else:
-        interval = f"{gain.value:+.4g} [{gain.low:+.4g}, {gain.high:+.4g}]"
-        worse = gain.high < -margin
-        verdict = Verdict.FAILED if worse else Verdict.SUCCESSFUL
-        words = "surely worse" if worse else "not shown to be worse"
-        reason = f"gain in {metric} {interval} on {rows:,} rows: {words}"
+        verdict, words = Verdict.SUCCESSFUL, "not shown to be worse"
     return Measurement(
-        name=f"realized {metric}",
+        name="realized performance",
         verdict=verdict,
         value=None if gain is None else gain.value,
         limit=f"loss of at most {margin:.4g}",
-        reason=reason,
+        reason=f"{told}{rows:,} rows with labels: {words}",
     )
 
 

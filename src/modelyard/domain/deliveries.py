@@ -5,7 +5,8 @@ from __future__ import annotations
 from modelyard.domain.data_checks import Checked
 from modelyard.domain.gate import Gated
 from modelyard.domain.releases import Delivery, Registration
-from modelyard.domain.values import ServiceStatus, Value
+from modelyard.domain.rollout import RolloutReport
+from modelyard.domain.values import Value
 
 
 class DeliveryOutcome(Value):
@@ -19,6 +20,8 @@ class DeliveryOutcome(Value):
     """None where nothing was trained, since the rows do not allow it."""
     version: str | None = None
     url: str | None = None
+    rollout: RolloutReport | None = None
+    """Where its rollout is; None where no release came of it."""
 
     @classmethod
     def blocked(cls, delivery: Delivery, checked: Checked) -> DeliveryOutcome:
@@ -38,15 +41,16 @@ class DeliveryOutcome(Value):
         delivery: Delivery,
         gated: Gated,
         registration: Registration,
-        service: ServiceStatus,
+        rollout: RolloutReport,
         checked: Checked | None = None,
     ) -> DeliveryOutcome:
-        """Say which version serves where."""
+        """Say which version serves where, or how far its rollout is."""
         return cls(
             delivery_id=delivery.id,
             model=delivery.model,
             checked=checked,
             gated=gated,
             version=registration.version,
-            url=service.url,
+            url=None if rollout.service is None else rollout.service.url,
+            rollout=rollout,
         )

@@ -22,6 +22,9 @@ class IncidentCause(StrEnum):
     TRAINING_DATA = "training data"
     """Rows that a delivery was about to train on; the other causes are about a window."""
 
+    ROLLOUT = "rollout"
+    """A release that was taken out of traffic before it became champion."""
+
     @property
     def event(self) -> str:
         """Name of the Prefect event that tells of it."""
@@ -30,6 +33,7 @@ class IncidentCause(StrEnum):
             IncidentCause.PERFORMANCE: "modelyard.performance.degraded",
             IncidentCause.DRIFT: "modelyard.drift.detected",
             IncidentCause.TRAINING_DATA: "modelyard.training_data.blocked",
+            IncidentCause.ROLLOUT: "modelyard.rollout.aborted",
         }[self]
 
 

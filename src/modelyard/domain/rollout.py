@@ -12,55 +12,15 @@ abort, inconclusive pauses).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from pydantic import Field
 
-from modelyard.domain.values import Value
-
-
-class Strategy(StrEnum):
-    """How a release takes over from the former one."""
-
-    ROLLING = "rolling"
-    """Replica by replica: never more than one beside those that were there."""
-    BLUE_GREEN = "blue_green"
-    """The whole fleet at once; the former one stays ready until the new one has proven itself."""
-    CANARY = "canary"
-    """A growing share of the traffic."""
-    SHADOW = "shadow"
-    """First a copy of the traffic, whose answers nobody gets; then as blue_green."""
-
-
-class Step(Value):
-    """One stretch of a rollout."""
-
-    weight: int
-    """Percent of the traffic that the new release has."""
-    bake: timedelta = timedelta(0)
-    """How long it has to prove itself before the next step."""
-    mirrored: bool = False
-    """Whether it gets a copy of the former release's requests."""
-    replicas: int | None = None
-    """Replicas of the new release, where these are the step's measure; None: all of them."""
-
-
-class Plan(Value):
-    """What a rollout was started with; a config that changes meanwhile changes the next one."""
-
-    strategy: Strategy
-    steps: tuple[Step, ...]
-    approval: bool = False
-    """Whether a person is waited for before the release has all of the traffic."""
-    patience: timedelta = timedelta(days=1)
-    """How long a step may go on that has baked and does not tell, before a person is asked."""
-    look_every: timedelta = timedelta(seconds=30)
-    failure_limit: int = 0
-    """Failed looks in one step that are forgiven."""
-    error_limit: int = 4
-    """Looks in a row that could not be measured and are forgiven."""
+from modelyard.domain.observed import Seen
+from modelyard.domain.rollout_plan import Plan, Step
+from modelyard.domain.values import Fleet, ServiceStatus, Value
 
 
 class Verdict(StrEnum):
@@ -93,6 +53,8 @@ class Look(Value):
 
     at: datetime
     measurements: tuple[Measurement, ...]
+    seen: Seen | None = None
+    """What was counted; None where that failed."""
 
     @property
     def verdict(self) -> Verdict:
@@ -140,7 +102,17 @@ class EventKind(StrEnum):
     """Decided for, by the rules or by a person."""
     ABORTED = "aborted"
     """Decided against, likewise."""
+    QUEUED = "queued"
+    """A newer delivery waits for the end of this rollout."""
     ENDED = "ended"
+
+
+class QueuedDelivery(Value):
+    """A delivery that was asked for while another release was being rolled out."""
+
+    reason: str
+    bump: str | None
+    as_of: datetime | None
 
 
 class RolloutEvent(Value):
@@ -162,8 +134,14 @@ class Rollout(Value):
     step: int = 0
     entered_at: datetime
     approved: bool = False
+    waved_on: int | None = None
+    """The step in which a person said that what is not told does not matter."""
     looks: tuple[Look, ...] = ()
     """Of this step, oldest first."""
+    earlier: tuple[Look, ...] = ()
+    """Of the steps before: what they counted is evidence, too."""
+    queued: QueuedDelivery | None = None
+    """The newest delivery that waits for the end."""
     why: str = ""
     """Of the phase that it is in."""
 
@@ -178,6 +156,11 @@ class Rollout(Value):
     @property
     def baked_at(self) -> datetime:
         return self.entered_at + self.current.bake
+
+    @property
+    def seen(self) -> tuple[Seen, ...]:
+        """What all looks counted, of this step and of those before."""
+        return tuple(look.seen for look in (*self.earlier, *self.looks) if look.seen is not None)
 
 
 class Action(StrEnum):
@@ -199,6 +182,32 @@ class Decision(Value):
     """None where there is nothing to wait for but a person."""
 
 
+class RolloutReport(Value):
+    """Where a rollout is, for those who are shown it."""
+
+    model: str
+    version: str
+    former: str | None
+    """Version of the release that it is to replace."""
+    state: Rollout
+    decision: Decision
+    promoted: bool
+    service: ServiceStatus | None
+    events: tuple[RolloutEvent, ...]
+
+    @property
+    def ended(self) -> bool:
+        return self.state.phase is Phase.ENDED
+
+    @property
+    def words(self) -> str:
+        """Say in a line where it is."""
+        if self.ended:
+            return f"{self.version}: {'champion' if self.promoted else 'aborted'}"
+        step = f"step {self.state.step + 1} of {len(self.state.plan.steps)}"
+        return f"{self.version}: {self.state.phase}, {self.state.current.weight} %, {step}"
+
+
 def fold(events: Sequence[RolloutEvent]) -> Rollout:
     """Return the state that a history leads to. Raises ValueError for one without a start."""
     if not events or events[0].kind is not EventKind.STARTED:
@@ -216,17 +225,24 @@ def _changes(state: Rollout, event: RolloutEvent) -> dict[str, Any]:
     match event.kind:
         case EventKind.ENTERED:
             step = int(event.payload["step"])
-            return {"step": step, "entered_at": event.at, "looks": (), "why": event.why}
+            earlier = (*state.earlier, *state.looks)
+            entered = {"step": step, "entered_at": event.at, "why": event.why}
+            return {**entered, "looks": (), "earlier": earlier}
         case EventKind.LOOKED:
             return {"looks": (*state.looks, Look.model_validate(event.payload))}
         case EventKind.PAUSED:
             return {"phase": Phase.PAUSED, "why": event.why}
         case EventKind.RESUMED:
-            return {"phase": Phase.BAKING, "approved": True, "why": event.why}
+            resumed = {"phase": Phase.BAKING, "why": event.why}
+            if state.looks and state.looks[-1].verdict is Verdict.INCONCLUSIVE:
+                return {**resumed, "waved_on": state.step}
+            return {**resumed, "approved": True}
         case EventKind.PROMOTED:
             return {"phase": Phase.PROMOTING, "why": event.why}
         case EventKind.ABORTED:
             return {"phase": Phase.ABORTING, "why": event.why}
+        case EventKind.QUEUED:
+            return {"queued": QueuedDelivery.model_validate(event.payload)}
         case EventKind.ENDED:
             return {"phase": Phase.ENDED}
     raise ValueError(f"a rollout does not {event.kind} twice")
@@ -243,7 +259,8 @@ def decide(state: Rollout, now: datetime) -> Decision:
         return _wait(state, now, f"bakes until {state.baked_at:%Y-%m-%d %H:%M:%S} UTC")
     if newest is None or newest.at < state.baked_at:
         return _wait(state, now, "baked; to be looked at")
-    if newest.verdict is not Verdict.SUCCESSFUL:
+    waved_on = newest.verdict is Verdict.INCONCLUSIVE and state.waved_on == state.step
+    if newest.verdict is not Verdict.SUCCESSFUL and not waved_on:
         return _not_told(state, newest, now)
     if not state.is_last:
         following = state.plan.steps[state.step + 1]
@@ -253,6 +270,28 @@ def decide(state: Rollout, now: datetime) -> Decision:
     if state.plan.approval and not state.approved:
         return Decision(action=Action.PAUSE, why="waits for approval before it becomes champion")
     return Decision(action=Action.PROMOTE, why=_passed(state))
+
+
+def wanted_fleets(state: Rollout, new: Fleet, former: Fleet | None) -> tuple[Fleet, ...]:
+    """Return the fleets that a rollout asks its target for, the former release's first.
+
+    `new` and `former` are both with all replicas. None are wanted of a first release that was
+    aborted.
+    """
+    if state.phase is Phase.PROMOTING or (former is None and state.phase is not Phase.ABORTING):
+        return (_sized(new, 100, new.replicas),)
+    if state.phase is Phase.ABORTING:
+        return () if former is None else (_sized(former, 100, former.replicas),)
+    assert former is not None
+    step = state.current
+    replicas = new.replicas if step.replicas is None else step.replicas
+    left = former.replicas if step.former_replicas is None else step.former_replicas
+    fleets = (_sized(former, 100 - step.weight, left), _sized(new, step.weight, replicas))
+    return tuple(fleet for fleet in fleets if fleet.replicas)
+
+
+def _sized(fleet: Fleet, weight: int, replicas: int) -> Fleet:
+    return fleet.model_copy(update={"weight": weight, "replicas": replicas})
 
 
 def _gives_up(state: Rollout, newest: Look) -> str:
@@ -291,27 +330,3 @@ def _last_in_a_row(looks: Iterable[Look], verdict: Verdict) -> int:
     for look in looks:
         count = count + 1 if look.verdict is verdict else 0
     return count
-
-
-def plan_steps(
-    strategy: Strategy, *, weights: Sequence[int], bake: timedelta, replicas: int
-) -> tuple[Step, ...]:
-    """Return the steps of a strategy.
-
-    Args:
-        weights: percents of a canary, rising, each below 100.
-        bake: of each step.
-        replicas: how many the fleet will have.
-    """
-    match strategy:
-        case Strategy.ROLLING:
-            return tuple(
-                Step(weight=round(100 * n / replicas), bake=bake, replicas=n)
-                for n in range(1, replicas + 1)
-            )
-        case Strategy.CANARY:
-            return tuple(Step(weight=weight, bake=bake) for weight in weights)
-        case Strategy.SHADOW:
-            return Step(weight=0, bake=bake, mirrored=True), Step(weight=100, bake=bake)
-        case Strategy.BLUE_GREEN:
-            return (Step(weight=100, bake=bake),)

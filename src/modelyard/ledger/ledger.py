@@ -34,6 +34,7 @@ from modelyard.domain.values import Value
 from modelyard.domain.versioning import Bump, next_version
 from modelyard.errors import ConflictError, UnknownReleaseError
 from modelyard.ledger.observations import Observations
+from modelyard.ledger.rollouts import Rollouts
 from modelyard.ledger.schema import (
     champions,
     connect,
@@ -67,7 +68,7 @@ class RecordedReproduction(Value):
     report: dict[str, Any]
 
 
-class Ledger(Observations):
+class Ledger(Observations, Rollouts):
     """The state database: SQLite by default, PostgreSQL by URL."""
 
     @classmethod

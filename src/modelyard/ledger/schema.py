@@ -118,10 +118,23 @@ reproductions = sa.Table(
     sa.Column("report", sa.JSON, nullable=False),
 )
 
+rollout_events = sa.Table(
+    "rollout_events",
+    metadata,
+    sa.Column("release_id", sa.ForeignKey("releases.id"), primary_key=True),
+    # Who writes at a place that another has taken meanwhile knows too little to write.
+    sa.Column("place", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.String(20), nullable=False),
+    sa.Column("at", _Utc, nullable=False),
+    sa.Column("by", sa.String(200), nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("payload", sa.JSON, nullable=False),
+)
+
 _one_alembic = threading.Lock()
 """Alembic keeps what it migrates in module variables."""
 
-NEWEST = "0002"
+NEWEST = "0003"
 """The last migration: a database that says so is not looked at any further when it is opened."""
 
 

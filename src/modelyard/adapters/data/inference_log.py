@@ -13,7 +13,7 @@ import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO
@@ -44,7 +44,7 @@ from modelyard.adapters.data.log_segments import (
 from modelyard.adapters.data.snapshots import read_stored
 from modelyard.domain.values import as_utc
 from modelyard.errors import DataError
-from modelyard.serving.inference_log import SEGMENT_SUFFIX
+from modelyard.serving.inference_log import DEFAULT_SEGMENT_AGE, SEGMENT_SUFFIX
 
 __all__ = [
     "AT",
@@ -96,6 +96,23 @@ class _Sources:
     open: list[pa.Table]
 
 
+@dataclass(frozen=True)
+class _Span:
+    """Which rows are wanted: those with a time in [start, end)."""
+
+    start: datetime
+    end: datetime
+    column: str = TIME
+    """Event time, or the time of the answer."""
+    most: int | None = None
+    """Of more rows, as many are drawn."""
+
+    def may_be_in(self, segment: ArchivedSegment) -> bool:
+        if self.column == TIME:
+            return segment.last >= self.start and segment.first < self.end
+        return self.start - DEFAULT_SEGMENT_AGE <= segment.begun < self.end
+
+
 class PredictionLog:
     """The inference log of one model: open segments in a folder, closed ones in an archive."""
 
@@ -127,10 +144,24 @@ class PredictionLog:
         for _ in range(_TRIES):
             with (
                 suppress(_GoneError),
-                self._reading(start, end, columns, labels) as reader,
+                self._reading(_span(start, end), columns, labels) as reader,
             ):
                 return reader.read_all().to_pandas()
-        raise DataError(f"The inference log {self._folder} loses files faster than it can be read.")
+        raise self._unreadable()
+
+    def answered(
+        self, start: datetime, end: datetime, *, most: int, labels: Labels | None = None
+    ) -> pd.DataFrame:
+        """Return likewise the rows that were answered in [start, end), whatever their event time.
+
+        Of more than `most`, as many are drawn, in no order; the same ones each time. Raises
+        DataError naming a file that is damaged.
+        """
+        span = replace(_span(start, end), column=AT, most=most)
+        for _ in range(_TRIES):
+            with suppress(_GoneError), self._reading(span, None, labels) as reader:
+                return reader.read_all().to_pandas()
+        raise self._unreadable()
 
     def batches(
         self,
@@ -141,7 +172,7 @@ class PredictionLog:
         labels: Labels | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Yield the rows of `read` as Arrow batches, for more rows than memory has room for."""
-        with self._reading(start, end, columns, labels) as reader:
+        with self._reading(_span(start, end), columns, labels) as reader:
             yield from reader
 
     def span(self) -> tuple[datetime, datetime] | None:
@@ -217,18 +248,14 @@ class PredictionLog:
 
     @contextmanager
     def _reading(
-        self,
-        start: datetime,
-        end: datetime,
-        columns: Sequence[str] | None,
-        labels: Labels | None,
+        self, span: _Span, columns: Sequence[str] | None, labels: Labels | None
     ) -> Iterator[pa.RecordBatchReader]:
-        bounds = as_utc(start), as_utc(end)
-        sources = self._sources(*bounds)
-        with self._connected(sources) as connection, _damaged_labels_told(labels):
-            query = _query(connection.view("logged").columns, columns, labels)
-            given = [*bounds, as_utc(labels.known_by)] if labels and labels.files() else bounds
-            yield _in_utc(connection.sql(query, params=list(given)).to_arrow_reader(_BATCH_ROWS))
+        with self._connected(self._sources(span)) as connection, _damaged_labels_told(labels):
+            query = _query(connection.view("logged").columns, span, columns, labels)
+            given = [span.start, span.end]
+            if labels and labels.files():
+                given.append(as_utc(labels.known_by))
+            yield _in_utc(connection.sql(query, params=given).to_arrow_reader(_BATCH_ROWS))
 
     @contextmanager
     def _damage_told(self, sources: _Sources) -> Iterator[None]:
@@ -245,7 +272,12 @@ class PredictionLog:
                     self._archive.open(segment).read()
             raise
 
-    def _sources(self, start: datetime | None = None, end: datetime | None = None) -> _Sources:
+    def _unreadable(self) -> DataError:
+        return DataError(
+            f"The inference log {self._folder} loses files faster than it can be read."
+        )
+
+    def _sources(self, span: _Span | None = None) -> _Sources:
         """Return the archived segments that can hold a span of time, and the rows of the others.
 
         The open ones are looked up first: what is archived in between is then found twice, and
@@ -266,11 +298,7 @@ class PredictionLog:
                 with damage_told(path, _MEND):
                     tables.append(read_segment(file).table)
         return _Sources(
-            [
-                s
-                for s in archived
-                if (start is None or s.last >= start) and (end is None or s.first < end)
-            ],
+            [segment for segment in archived if span is None or span.may_be_in(segment)],
             [table for table in tables if table.num_rows],
         )
 
@@ -312,7 +340,13 @@ def _damaged_labels_told(labels: Labels | None) -> Iterator[None]:
         raise
 
 
-def _query(there: Sequence[str], columns: Sequence[str] | None, labels: Labels | None) -> str:
+def _span(start: datetime, end: datetime) -> _Span:
+    return _Span(as_utc(start), as_utc(end))
+
+
+def _query(
+    there: Sequence[str], span: _Span, columns: Sequence[str] | None, labels: Labels | None
+) -> str:
     """Return SQL for the rows of a span: parameters are its bounds, and when labels were known.
 
     A row that was logged twice, by two replicas, counts as it was first answered.
@@ -320,10 +354,13 @@ def _query(there: Sequence[str], columns: Sequence[str] | None, labels: Labels |
     middle = [name for name in there if name not in {*FIXED.names, *LAST.names}]
     wanted = [*FIXED.names, *middle, *LAST.names] if columns is None else list(columns)
     listed = [f"{'' if name in there else 'NULL AS '}{_name(name)}" for name in wanted]
+    # By a hash of what a row is known by: whoever asks again gets the same rows.
+    drawn = f"ORDER BY hash({REQUEST_ID}, {ROW}) LIMIT {span.most}" if span.most else ""
     steps = [
         f"""spanned AS (
-            SELECT * FROM logged WHERE {TIME} >= $1 AND {TIME} < $2
+            SELECT * FROM logged WHERE {span.column} >= $1 AND {span.column} < $2
             QUALIFY row_number() OVER (PARTITION BY {REQUEST_ID}, {ROW}, {ID} ORDER BY {AT}) = 1
+            {drawn}
         )"""
     ]
     joined = ""

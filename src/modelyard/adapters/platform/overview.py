@@ -8,6 +8,7 @@ from typing import Any
 from modelyard.adapters.platform.parts import Part, answers, expected_platform
 from modelyard.adapters.platform.prefect_api import PrefectApi
 from modelyard.adapters.workspace import Workspace
+from modelyard.domain.rollout import fold
 from modelyard.domain.values import ReplicaState, ServiceStatus
 from modelyard.errors import ModelYardError
 from modelyard.project import Project
@@ -74,10 +75,29 @@ def _model(workspace: Workspace, name: str, next_run: datetime | None) -> dict[s
         "url": service.url if service else None,
         "replicas": _replicas(service) if service else None,
         "target": service.target if service else target,
+        "rollout": _rollout(workspace, name) if not problems else None,
         "last_window": windows[0].model_dump(mode="json") if windows else None,
         "incidents": [incident.model_dump(mode="json") for incident in incidents],
         "next_run": next_run.isoformat() if next_run else None,
         "problems": problems,
+    }
+
+
+def _rollout(workspace: Workspace, name: str) -> dict[str, Any] | None:
+    """Return where a model's rollout is; None where no release is being rolled out."""
+    release = workspace.ledger.unfinished(name)
+    history = workspace.ledger.rollout(release.id) if release else ()
+    if release is None or not history:
+        return None
+    state = fold(history)
+    return {
+        "version": release.version,
+        "phase": state.phase.value,
+        "weight": state.current.weight,
+        "step": state.step + 1,
+        "steps": len(state.plan.steps),
+        "why": state.why,
+        "look": state.looks[-1].model_dump(mode="json", exclude={"seen"}) if state.looks else None,
     }
 
 

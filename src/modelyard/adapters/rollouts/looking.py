@@ -1,0 +1,109 @@
+"""What does a look at a rollout show?"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from modelyard.adapters.rollouts.rescoring import BothReleases
+from modelyard.adapters.target import Target
+from modelyard.domain.analysis import analyse
+from modelyard.domain.observed import Seen
+from modelyard.domain.releases import Release
+from modelyard.domain.rollout import (
+    Look,
+    Measurement,
+    Rollout,
+    Verdict,
+)
+from modelyard.domain.sequential import Trials
+from modelyard.domain.traffic import FleetTraffic, Traffic
+from modelyard.domain.values import ReplicaState
+from modelyard.errors import EngineUnavailableError, InvalidInputError, TransientError
+
+
+def look_at(
+    target: Target,
+    state: Rollout,
+    new: Release,
+    former: Release | None,
+    both: BothReleases | None,
+    now: datetime,
+    replicas: int,
+) -> Look:
+    """Count what happened since the last look, and say what all looks together show.
+
+    What cannot be counted now is one measurement with the verdict `error`.
+    """
+    version = str(new.version)
+    try:
+        seen = _count(target, state, new, former, now, replicas)
+        watched = state.current.bake.total_seconds() > 0
+        if watched and both is not None and state.plan.expected is not None:
+            since = state.seen[-1].until if state.seen else state.started_at
+            rescored = both.rescore(since, now, state.plan.expected)
+            seen = seen.model_copy(update={"rescored": rescored})
+        found = list(analyse((*state.seen, seen), state.plan.rules, state.plan.expected))
+        if not watched:  # nothing is waited for but that it is there
+            found = found[:1]
+        elif both is not None:
+            look = len(state.seen) + 1
+            found.append(both.realized(state.started_at, now, look, state.plan.rules))
+    except (TransientError, EngineUnavailableError, InvalidInputError) as err:
+        broken = Measurement(
+            name="looking",
+            verdict=Verdict.ERROR,
+            value=None,
+            limit="",
+            reason=f"{version} could not be looked at: {err}",
+        )
+        return Look(at=now, measurements=(broken,))
+    return Look(at=now, measurements=tuple(found), seen=seen)
+
+
+def _count(
+    target: Target,
+    state: Rollout,
+    new: Release,
+    former: Release | None,
+    now: datetime,
+    replicas: int,
+) -> Seen:
+    before = state.seen[-1] if state.seen else None
+    status = target.status(new.model)
+    mine = [r for r in status.replicas if r.version == new.version] if status else []
+    there = {replica.id: replica.restarts for replica in mine}
+    traffic = target.traffic(new.model)
+    errors = None
+    if traffic is not None and before is not None and before.traffic is not None:
+        errors = _errors(traffic, before.traffic, str(new.version), former)
+    return Seen(
+        until=now,
+        wanted=replicas,
+        ready=sum(replica.state is ReplicaState.READY for replica in mine),
+        replicas=there,
+        ended=0 if before is None else _ended(before.replicas, there),
+        traffic=traffic,
+        errors=errors,
+    )
+
+
+def _ended(before: dict[str, int], there: dict[str, int]) -> int:
+    """Return how many replicas ended: each was started again, or is another one now."""
+    again = sum(there.values()) - sum(before.values())
+    return max(again, len(before.keys() - there.keys()))
+
+
+def _errors(now: Traffic, before: Traffic, version: str, former: Release | None) -> Trials | None:
+    fleets = now.change(before).fleets
+    if version not in fleets:
+        return None
+    hits, count = _failures(fleets[version])
+    other = fleets.get(str(former.version)) if former else None
+    former_hits, former_count = _failures(other) if other else (0, 0)
+    return Trials(hits=hits, count=count, former_hits=former_hits, former_count=former_count)
+
+
+def _failures(fleet: FleetTraffic) -> tuple[int, int]:
+    """Return failed requests and all, of a fleet's share and of what asked for it by name."""
+    counts, besides = fleet.counts, fleet.besides
+    return counts.errors + besides.errors, counts.requests + besides.requests
