@@ -15,7 +15,13 @@ from modelyard.adapters.docker.replicas import (
 )
 
 
-def replica(version: str, number: int, slot: str = "a", status: str = "running") -> Replica:
+def replica(
+    version: str,
+    number: int,
+    slot: str = "a",
+    status: str = "running",
+    started: str = "2026-03-01T12:00:00.000000001Z",
+) -> Replica:
     labels = {
         VERSION_LABEL: version,
         DIGEST_LABEL: f"digest-{version}",
@@ -27,6 +33,6 @@ def replica(version: str, number: int, slot: str = "a", status: str = "running")
     attrs = {
         "Id": f"{version.replace('.', '')}{number:09d}",
         "Config": {"Labels": labels},
-        "State": {"Status": status},
+        "State": {"Status": status, "StartedAt": started},
     }
     return Replica(Container(attrs=attrs))

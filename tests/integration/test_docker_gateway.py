@@ -180,6 +180,61 @@ def test_what_was_counted_says_which_fleet_and_whether_the_gateway_started_again
     assert not third.change(second).complete
 
 
+def test_how_long_each_release_took_to_answer_is_known_whatever_starts_again(
+    yard: DockerYard,
+) -> None:
+    status = yard.target.sync(yard.canary(30))
+    looks = [yard.target.traffic(yard.model)]
+
+    def change() -> dict[str, int]:
+        """Return how many answers of each release came since the last look."""
+        looks.append(yard.target.traffic(yard.model))
+        before, now = looks[-2:]
+        assert before is not None
+        assert now is not None
+        times = now.change(before).answer_times
+        for t in times.values():
+            assert t.slower_than(10) == (0, t.requests, 10)
+        return {version: t.requests for version, t in times.items()}
+
+    seen = Counter(releases_of(status, [None] * 60))
+    assert answers(status)
+    assert httpx.get(f"{status.url}/metrics").is_success
+    assert change() == dict(seen), "neither probes nor looks are among them"
+    yard.gateway().restart(timeout=1)
+    wait_for(lambda: answers(status))
+    seen = Counter(releases_of(status, [None] * 20))
+    assert change() == dict(seen)
+    (canary,) = (c for c in yard.containers("replica") if c.labels["modelyard.version"] == NEW)
+    canary.restart(timeout=1)
+    now = yard.target.status(yard.model)
+    assert now is not None
+    wait_for(lambda: ask(now.fleet_urls[NEW]) == NEW)
+    ask(now.fleet_urls[NEW])
+    assert change() == {OLD: 0, NEW: 2}
+
+
+def test_a_replica_that_hangs_is_not_waited_for_and_the_others_are_heard(
+    yard: DockerYard,
+) -> None:
+    status = yard.target.sync(yard.canary(30))
+    (canary,) = (c for c in yard.containers("replica") if c.labels["modelyard.version"] == NEW)
+    signalled = "import os, signal; os.kill(-1, signal.{})"
+    canary.exec_run(["python", "-c", signalled.format("SIGSTOP")])
+    try:
+        hanging = yard.target.traffic(yard.model)
+    finally:
+        canary.exec_run(["python", "-c", signalled.format("SIGCONT")])
+    assert hanging is not None
+    assert list(hanging.answer_times[NEW].values()) == [None]
+    assert all(hanging.answer_times[OLD].values())
+    wait_for(lambda: ask(status.fleet_urls[NEW]) == NEW)
+    after = yard.target.traffic(yard.model)
+    assert after is not None
+    assert all(after.answer_times[NEW].values())
+    assert set(after.change(hanging).answer_times) == {OLD}, "what it counted before is not known"
+
+
 def test_one_fleet_grows_and_shrinks_while_the_other_serves(yard: DockerYard) -> None:
     status = yard.target.sync(yard.canary(10))
     (canary,) = (r for r in status.replicas if r.version == NEW)

@@ -29,7 +29,10 @@ class Target(Protocol):
         ...
 
     def traffic(self, model: str) -> Traffic | None:
-        """Return what was counted for each fleet; None where nothing counts, or no service runs."""
+        """Return what was counted for each fleet, and how long its replicas took to answer.
+
+        None where nothing counts, or no service runs.
+        """
         ...
 
     def status(self, model: str) -> ServiceStatus | None:

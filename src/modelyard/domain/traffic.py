@@ -1,12 +1,15 @@
-"""What did a gateway count for each fleet, and how much of it between two looks?
+"""What did a gateway and its replicas count for each fleet, and how much of it between two looks?
 
-The gateway counts from its start on. A rule that judges the last ten minutes takes a look before
-and a look after, and asks the later one for the `change` since the earlier one.
+Each counts from its own start on. A rule that judges the last ten minutes takes a look before and
+a look after, and asks the later one for the `change` since the earlier one.
 """
 
 from __future__ import annotations
 
-from pydantic import NonNegativeInt
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from pydantic import Field, NonNegativeInt
 
 from modelyard.domain.values import Value
 
@@ -45,6 +48,45 @@ class Milliseconds(Value):
     """From the request's arrival to the end of the answer."""
 
 
+class SlowAnswers(NamedTuple):
+    """How many requests took longer than a bound."""
+
+    slower: int
+    requests: int
+    """All that were answered, slow or not."""
+    bound: float
+    """Seconds."""
+
+
+class AnswerTimes(Value):
+    """How long requests for predictions took that replicas answered, whatever they answered.
+
+    Counted by the replicas: those that asked for a fleet by name, such as mirrored ones, are among
+    them, and the time on the way to a replica and back is not.
+    """
+
+    requests: NonNegativeInt
+    up_to: dict[float, NonNegativeInt]
+    """How many of them took at most so many seconds, by bound."""
+
+    def slower_than(self, seconds: float) -> SlowAnswers | None:
+        """Return how many took longer than the smallest bound that is not below `seconds`.
+
+        None where all bounds are below: how many were slower was not counted.
+        """
+        bound = min((bound for bound in self.up_to if bound >= seconds), default=None)
+        if bound is None:
+            return None
+        return SlowAnswers(self.requests - self.up_to[bound], self.requests, bound)
+
+    def since(self, earlier: AnswerTimes) -> AnswerTimes:
+        """Return what was counted after an earlier count of the same start of a replica."""
+        return AnswerTimes(
+            requests=self.requests - earlier.requests,
+            up_to={bound: count - earlier.up_to[bound] for bound, count in self.up_to.items()},
+        )
+
+
 class ReplicaTraffic(Value):
     """What one replica answered of its own fleet's share."""
 
@@ -80,6 +122,10 @@ class TrafficChange(Value):
     what came before it is not known."""
     fleets: dict[str, FleetTraffic]
     """By version; a fleet that came in between is left out, as its slot counted before it."""
+    answer_times: dict[str, AnswerTimes] = Field(default_factory=dict[str, AnswerTimes])
+    """By version, of all its replicas that answered at the later look; complete or not, as a
+    gateway that starts again changes nothing in what they have counted. What a replica counted
+    after the earlier look and before it ended is not known."""
 
 
 class Traffic(Value):
@@ -89,18 +135,51 @@ class Traffic(Value):
     """One start of one gateway: counts of another start cannot be subtracted from these."""
     fleets: dict[str, FleetTraffic]
     """By version."""
+    answer_times: dict[str, dict[str, AnswerTimes | None]] = Field(
+        default_factory=dict[str, dict[str, AnswerTimes | None]]
+    )
+    """By version and start of a replica, which counts from nought when it starts again; None for
+    one that runs and did not answer in time."""
 
     def change(self, earlier: Traffic) -> TrafficChange:
         """Return what was counted after an earlier look."""
+        answer_times = {
+            version: _sum(grown)
+            for version, starts in self.answer_times.items()
+            if (grown := _grown(starts, earlier.answer_times.get(version, {})))
+        }
         if self.gateway != earlier.gateway:
-            return TrafficChange(complete=False, fleets=self.fleets)
+            return TrafficChange(complete=False, fleets=self.fleets, answer_times=answer_times)
         fleets = {
             version: difference
             for version, fleet in self.fleets.items()
             if (before := earlier.fleets.get(version)) is not None
             and (difference := _fleet_change(fleet, before)) is not None
         }
-        return TrafficChange(complete=True, fleets=fleets)
+        return TrafficChange(complete=True, fleets=fleets, answer_times=answer_times)
+
+
+def _grown(
+    starts: Mapping[str, AnswerTimes | None], before: Mapping[str, AnswerTimes | None]
+) -> list[AnswerTimes]:
+    """Return what each start of a replica has counted since an earlier look.
+
+    One that ran and did not answer then is left out, as it may have counted much before.
+    """
+    return [
+        times if earlier is None else times.since(earlier)
+        for start, times in starts.items()
+        if times is not None and ((earlier := before.get(start)) is not None or start not in before)
+    ]
+
+
+def _sum(times: Sequence[AnswerTimes]) -> AnswerTimes:
+    """Return the sum of one or more, by the bounds that all of them have."""
+    bounds = set[float].intersection(*(set(t.up_to) for t in times))
+    return AnswerTimes(
+        requests=sum(t.requests for t in times),
+        up_to={bound: sum(t.up_to[bound] for t in times) for bound in sorted(bounds)},
+    )
 
 
 def _fleet_change(fleet: FleetTraffic, before: FleetTraffic) -> FleetTraffic | None:

@@ -21,6 +21,9 @@ from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+LATENCY = "modelyard_request_seconds"
+"""Name of the histogram of the times that prediction requests took, and no others."""
+
 _LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 """Seconds: from one row of a compiled model to a large batch."""
 
@@ -93,10 +96,10 @@ class ReplicaMetrics(Collector):
             counter.add_metric(values, count)
             yield counter
         for name, what, histogram in (
-            ("request_seconds", "Time from a request's head to its answer.", self._latency),
-            ("batch_requests", "Requests that were predicted together.", self._batches),
+            (LATENCY, "Time from a request's head to its answer.", self._latency),
+            ("modelyard_batch_requests", "Requests that were predicted together.", self._batches),
         ):
-            family = HistogramMetricFamily(f"modelyard_{name}", what, labels=names)
+            family = HistogramMetricFamily(name, what, labels=names)
             buckets, total = histogram.cumulated()
             family.add_metric(values, buckets, total)
             yield family

@@ -60,7 +60,7 @@ _AT_ONCE = 16
 # There is no client of HAProxy's runtime API in its image, but a shell that can open sockets.
 _WHOLE = "END-OF-ANSWER"
 """Comes after an answer: without it some of the answer is missing."""
-_ASK = f'exec 3<>/dev/tcp/127.0.0.1/9999 && printf "%s\\n" "$1" >&3 && cat <&3 && printf {_WHOLE}'
+_ASK = 'exec 3<>/dev/tcp/127.0.0.1/9999 && printf "%s\\n" "$1" >&3 && cat <&3'
 
 _KEPT_RUNNING: dict[str, Any] = {
     **HARDENED,
@@ -92,7 +92,34 @@ class ModelContainers:
 
     def runtime_api(self) -> RuntimeApi:
         """Return the running gateway's runtime API."""
-        return RuntimeApi(self._ask)
+        return RuntimeApi(lambda line: self.in_gateway(_ASK, line))
+
+    def in_gateway(self, script: str, *words: str) -> str:
+        """Run a script by bash in the running gateway's container, and return what it printed.
+
+        Raises AnswerLostError where some of that is missing, and ServiceUnavailableError where no
+        gateway runs or the script fails.
+        """
+        gateway = self.gateway()
+        if gateway is None or gateway.status != "running":
+            raise ServiceUnavailableError(
+                f"The gateway {self.name}-gateway is {gateway.status if gateway else 'missing'}. "
+                "The next sync puts it back."
+            )
+        whole = f"{{ {script}\n}} && printf {_WHOLE}"
+        code, output = gateway.exec_run(["bash", "-c", whole, "modelyard", *words])
+        assert isinstance(output, bytes)
+        answer = output.decode(errors="replace")
+        if code != 0:
+            raise ServiceUnavailableError(
+                f"The gateway {self.name}-gateway does not answer: {answer.strip()}. Look at "
+                f"`docker logs {self.name}-gateway`; its image must have bash, as haproxy:lts has."
+            )
+        if not answer.endswith(_WHOLE):
+            raise AnswerLostError(
+                f"The engine lost what the gateway {self.name}-gateway answered. Try again."
+            )
+        return answer.removesuffix(_WHOLE)
 
     def start_gateway(
         self, image: str, config: Path, host: str, port: int, config_digest: str
@@ -181,27 +208,6 @@ class ModelContainers:
         self.stop(self.replicas())
         for network in self._networks():
             network.remove()
-
-    def _ask(self, line: str) -> str:
-        gateway = self.gateway()
-        if gateway is None or gateway.status != "running":
-            raise ServiceUnavailableError(
-                f"The gateway {self.name}-gateway is {gateway.status if gateway else 'missing'}. "
-                "The next sync puts it back."
-            )
-        code, output = gateway.exec_run(["bash", "-c", _ASK, "ask", line])
-        assert isinstance(output, bytes)
-        answer = output.decode(errors="replace")
-        if code != 0:
-            raise ServiceUnavailableError(
-                f"The gateway {self.name}-gateway does not answer: {answer.strip()}. Look at "
-                f"`docker logs {self.name}-gateway`; its image must have bash, as haproxy:lts has."
-            )
-        if not answer.endswith(_WHOLE):
-            raise AnswerLostError(
-                f"The engine lost what the gateway {self.name}-gateway answered. Try again."
-            )
-        return answer.removesuffix(_WHOLE)
 
     def _containers(self, role: str) -> list[Container]:
         """Return the containers of a role, newest first."""

@@ -30,6 +30,11 @@ class Replica:
         return str(self.container.short_id)
 
     @property
+    def start(self) -> str:
+        """This start of it: what it has counted, it counts from nought when it starts again."""
+        return f"{self.id}@{self.container.attrs['State']['StartedAt']}"
+
+    @property
     def version(self) -> str:
         return self.container.labels[VERSION_LABEL]
 

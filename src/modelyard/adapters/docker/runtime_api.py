@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from modelyard.adapters.docker.haproxy import (
     FOLDER,
@@ -39,6 +40,8 @@ _DONE = re.compile(r"|(IP|port) changed from .*|no need to change .*")
 _BACKENDS_AND_SERVERS = 2 + 4
 _TRIES = 4
 _NEW_VERSION = "New version created: "
+
+Said = TypeVar("Said")
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Row:
 
 
 class AnswerLostError(ServiceUnavailableError):
-    """HAProxy was asked, and what it answered did not arrive."""
+    """A command was run in the gateway's container, and what it printed did not arrive."""
 
 
 class RuntimeApi:
@@ -184,10 +187,16 @@ class RuntimeApi:
 
     def _answer(self, line: str) -> str:
         """Return what HAProxy answers to what may be asked twice."""
-        for _ in range(_TRIES - 1):
-            with suppress(AnswerLostError):
-                return self._ask(line)
-        return self._ask(line)
+        return until_heard(lambda: self._ask(line))
+
+
+def until_heard(ask: Callable[[], Said]) -> Said:
+    """Return what is answered to what may be asked twice; raises AnswerLostError when it never
+    arrives."""
+    for _ in range(_TRIES - 1):
+        with suppress(AnswerLostError):
+            return ask()
+    return ask()
 
 
 def _refused(line: str, said: str) -> ServiceUnavailableError:

@@ -15,6 +15,7 @@ from pathlib import Path
 from docker import DockerClient
 from docker.errors import DockerException
 
+from modelyard.adapters.docker.answer_times import answer_times
 from modelyard.adapters.docker.containers import (
     CONFIG_LABEL,
     PORT_LABEL,
@@ -153,14 +154,18 @@ class DockerTarget:
 
     @engine_errors("reading the traffic")
     def traffic(self, model: str) -> Traffic | None:
-        """Return what the gateway has counted since it started; None where none runs."""
+        """Return what the gateway has counted since it started, and its replicas since they did.
+
+        None where no gateway runs. A replica that does not answer within 2 s has counted None.
+        """
         containers = self._containers(model)
         gateway = containers.gateway()
         if gateway is None or gateway.status != "running":
             return None
         start = f"{gateway.short_id}@{gateway.attrs['State']['StartedAt']}"
         api = containers.runtime_api()
-        return fleet_traffic(start, api.routes(), api.rows(), containers.replicas())
+        counted = fleet_traffic(start, api.routes(), api.rows(), containers.replicas())
+        return counted.model_copy(update={"answer_times": answer_times(containers)})
 
     @engine_errors("reading the status")
     def status(self, model: str) -> ServiceStatus | None:
