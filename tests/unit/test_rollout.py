@@ -16,13 +16,16 @@ from modelyard.domain.rollout import (
     Look,
     Measurement,
     Phase,
+    QueuedDelivery,
     Rollout,
     RolloutEvent,
     Verdict,
     decide,
     fold,
+    wanted_fleets,
 )
 from modelyard.domain.rollout_plan import Plan, Step, Strategy, plan_steps
+from modelyard.domain.values import Fleet
 
 BEGIN = datetime(2024, 5, 1, tzinfo=UTC)
 BAKE = timedelta(minutes=10)
@@ -193,3 +196,60 @@ def test_a_rollout_looked_at_by_its_decisions_only_goes_forward(
             break
         now += late_minutes
     assert shares == [5, 25, 50][: len(shares)]
+
+
+NEW = Fleet(version="2.0.0", bundle="b", digest="d", replicas=4)
+FORMER = Fleet(version="1.0.0", bundle="b", digest="d", replicas=4)
+
+
+def shares(state: Rollout, former: Fleet | None = FORMER) -> list[tuple[str, int, int]]:
+    return [(f.version, f.weight, f.replicas) for f in wanted_fleets(state, NEW, former)]
+
+
+def test_a_canary_has_its_share_and_the_former_release_the_rest() -> None:
+    assert shares(state()) == [("1.0.0", 95, 4), ("2.0.0", 5, 4)]
+    entered = state(event(EventKind.ENTERED, 11, {"step": 1}))
+    assert shares(entered) == [("1.0.0", 75, 4), ("2.0.0", 25, 4)]
+    assert shares(state(event(EventKind.PROMOTED, 30))) == [("2.0.0", 100, 4)]
+    assert shares(state(event(EventKind.ABORTED, 30))) == [("1.0.0", 100, 4)]
+
+
+def test_the_former_fleet_stays_ready_while_blue_green_bakes() -> None:
+    steps = plan_steps(Strategy.BLUE_GREEN, weights=(), bake=BAKE, replicas=4)
+    assert shares(state(steps=steps)) == [("1.0.0", 0, 4), ("2.0.0", 100, 4)]
+
+
+def test_a_rolling_release_takes_over_replica_by_replica() -> None:
+    steps = plan_steps(Strategy.ROLLING, weights=(), bake=BAKE, replicas=4)
+    walked = [state(event(EventKind.ENTERED, 11, {"step": n}), steps=steps) for n in range(4)]
+    assert [shares(found) for found in walked] == [
+        [("1.0.0", 75, 3), ("2.0.0", 25, 1)],
+        [("1.0.0", 50, 2), ("2.0.0", 50, 2)],
+        [("1.0.0", 25, 1), ("2.0.0", 75, 3)],
+        [("2.0.0", 100, 4)],
+    ]
+
+
+def test_a_first_release_has_all_of_the_traffic_and_none_once_it_is_aborted() -> None:
+    assert shares(state(), None) == [("2.0.0", 100, 4)]
+    assert shares(state(event(EventKind.ABORTED, 1)), None) == []
+
+
+def test_what_a_person_waves_on_passes_its_step_alone() -> None:
+    long_after = 10 + 24 * 60 + 1
+    open_yet = looked(long_after, Verdict.INCONCLUSIVE)
+    paused = (open_yet, event(EventKind.PAUSED, long_after))
+    assert after(long_after, open_yet).action is Action.PAUSE
+    assert after(long_after + 1, *paused).action is Action.WAIT
+    waved = (*paused, event(EventKind.RESUMED, long_after + 2))
+    assert after(long_after + 2, *waved).action is Action.ENTER
+    again = long_after + 15
+    entered = (*waved, event(EventKind.ENTERED, long_after + 3, {"step": 1}))
+    assert after(again, *entered, looked(again, Verdict.INCONCLUSIVE)).action is Action.WAIT
+
+
+def test_a_delivery_that_waits_is_remembered() -> None:
+    asked = QueuedDelivery(reason="newer rows", bump=None, as_of=None)
+    queued = state(event(EventKind.QUEUED, 3, asked.model_dump(mode="json")))
+    assert queued.queued == asked
+    assert queued.phase is Phase.BAKING

@@ -36,6 +36,8 @@ def analyse(
     found = [measure_replicas(newest.ready, newest.wanted, ended, most_restarts=rules.restarts)]
     if errors := [look.errors for look in seen if look.errors is not None]:
         found.append(measure_share("errors", errors, rules.errors, rules.evidence))
+    if refused := [look.refused for look in seen if look.refused is not None]:
+        found.append(measure_share("refusals", refused, rules.errors, rules.evidence))
     if slow := [look.slow for look in seen if look.slow is not None]:
         name = f"slower than {rules.slow_after / timedelta(milliseconds=1):g} ms"
         found.append(measure_share(name, slow, rules.slow, rules.evidence))

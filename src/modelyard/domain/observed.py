@@ -11,8 +11,9 @@ from modelyard.domain.sequential import Trials
 from modelyard.domain.traffic import Traffic
 from modelyard.domain.values import Value
 
-MEASUREMENTS = 6
-"""That may each err: errors, slow answers, empty answers, disagreement, constant, performance."""
+MEASUREMENTS = 7
+"""That may each err: errors, refusals, slow answers, empty answers, disagreement, variety,
+performance."""
 
 
 class Allowance(Value):
@@ -52,7 +53,7 @@ class AnalysisRules(Value):
     """Loss that labels may show, as a share of the former release's metric."""
     labels: int = 0
     """Rows with a label that a step waits for."""
-    restarts: int = 2
+    restarts: int = 1
     """How often replicas of the new release may end by themselves."""
     dry_run: frozenset[str] = frozenset()
     """Measurements that are shown, and of no consequence."""
@@ -96,6 +97,7 @@ class Seen(Value):
     """The counts so far, which the next look subtracts from its own."""
     errors: Trials | None = None
     """None where nothing counts requests."""
+    refused: Trials | None = None
     slow: Trials | None = None
     rescored: Rescored | None = None
     """None where the releases cannot be asked the same rows."""

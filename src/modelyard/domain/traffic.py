@@ -21,6 +21,8 @@ class Counts(Value):
     """Requests that were answered, by a replica or by the gateway in its place."""
     errors: NonNegativeInt = 0
     """Answers with a status of 500 or more, those of the gateway (no replica is up) among them."""
+    refused: NonNegativeInt = 0
+    """Answers with a status of 400 to 499: the caller is told that it is wrong."""
     connection_errors: NonNegativeInt = 0
     """Connections to a replica that could not be opened."""
     response_errors: NonNegativeInt = 0

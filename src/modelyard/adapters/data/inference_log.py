@@ -24,9 +24,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modelyard.adapters.data.damage import damage_told
-from modelyard.adapters.data.labels import ID as LABEL_ID
-from modelyard.adapters.data.labels import KNOWN_AT, LABEL
 from modelyard.adapters.data.log_archive import ArchivedSegment, LogArchive
+from modelyard.adapters.data.log_query import (
+    LABEL_TIME,
+    Labels,
+    LogSpan,
+    log_query,
+    log_span,
+    quoted,
+)
 from modelyard.adapters.data.log_segments import (
     AT,
     FIXED,
@@ -44,7 +50,7 @@ from modelyard.adapters.data.log_segments import (
 from modelyard.adapters.data.snapshots import read_stored
 from modelyard.domain.values import as_utc
 from modelyard.errors import DataError
-from modelyard.serving.inference_log import DEFAULT_SEGMENT_AGE, SEGMENT_SUFFIX
+from modelyard.serving.inference_log import SEGMENT_SUFFIX
 
 __all__ = [
     "AT",
@@ -60,9 +66,6 @@ __all__ = [
     "PredictionLog",
 ]
 
-LABEL_TIME = "label_time"
-"""When the label became known."""
-
 DAMAGED_SUFFIX = ".damaged"
 MEMORY = "512MB"
 """What reading may take; what does not fit is put aside on disk."""
@@ -71,17 +74,6 @@ _BATCH_ROWS = 50_000
 _TRIES = 3
 _MEND = "Restore it from a backup, or move it away: monitoring then goes on without its rows."
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Labels:
-    """The labels of a model that were known by a moment."""
-
-    folder: Path
-    known_by: datetime
-
-    def files(self) -> list[str]:
-        return [str(file) for file in sorted(self.folder.glob("*.parquet"))]
 
 
 class _GoneError(DataError):
@@ -94,23 +86,6 @@ class _Sources:
 
     archived: list[ArchivedSegment]
     open: list[pa.Table]
-
-
-@dataclass(frozen=True)
-class _Span:
-    """Which rows are wanted: those with a time in [start, end)."""
-
-    start: datetime
-    end: datetime
-    column: str = TIME
-    """Event time, or the time of the answer."""
-    most: int | None = None
-    """Of more rows, as many are drawn."""
-
-    def may_be_in(self, segment: ArchivedSegment) -> bool:
-        if self.column == TIME:
-            return segment.last >= self.start and segment.first < self.end
-        return self.start - DEFAULT_SEGMENT_AGE <= segment.begun < self.end
 
 
 class PredictionLog:
@@ -144,20 +119,26 @@ class PredictionLog:
         for _ in range(_TRIES):
             with (
                 suppress(_GoneError),
-                self._reading(_span(start, end), columns, labels) as reader,
+                self._reading(log_span(start, end), columns, labels) as reader,
             ):
                 return reader.read_all().to_pandas()
         raise self._unreadable()
 
     def answered(
-        self, start: datetime, end: datetime, *, most: int, labels: Labels | None = None
+        self,
+        release: str,
+        start: datetime,
+        end: datetime,
+        *,
+        most: int,
+        labels: Labels | None = None,
     ) -> pd.DataFrame:
-        """Return likewise the rows that were answered in [start, end), whatever their event time.
+        """Return likewise the rows that a release answered in [start, end), whatever their time.
 
         Of more than `most`, as many are drawn, in no order; the same ones each time. Raises
         DataError naming a file that is damaged.
         """
-        span = replace(_span(start, end), column=AT, most=most)
+        span = replace(log_span(start, end), column=AT, release=release, most=most)
         for _ in range(_TRIES):
             with suppress(_GoneError), self._reading(span, None, labels) as reader:
                 return reader.read_all().to_pandas()
@@ -172,7 +153,7 @@ class PredictionLog:
         labels: Labels | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Yield the rows of `read` as Arrow batches, for more rows than memory has room for."""
-        with self._reading(_span(start, end), columns, labels) as reader:
+        with self._reading(log_span(start, end), columns, labels) as reader:
             yield from reader
 
     def span(self) -> tuple[datetime, datetime] | None:
@@ -248,10 +229,10 @@ class PredictionLog:
 
     @contextmanager
     def _reading(
-        self, span: _Span, columns: Sequence[str] | None, labels: Labels | None
+        self, span: LogSpan, columns: Sequence[str] | None, labels: Labels | None
     ) -> Iterator[pa.RecordBatchReader]:
         with self._connected(self._sources(span)) as connection, _damaged_labels_told(labels):
-            query = _query(connection.view("logged").columns, span, columns, labels)
+            query = log_query(connection.view("logged").columns, span, columns, labels)
             given = [span.start, span.end]
             if labels and labels.files():
                 given.append(as_utc(labels.known_by))
@@ -277,7 +258,7 @@ class PredictionLog:
             f"The inference log {self._folder} loses files faster than it can be read."
         )
 
-    def _sources(self, span: _Span | None = None) -> _Sources:
+    def _sources(self, span: LogSpan | None = None) -> _Sources:
         """Return the archived segments that can hold a span of time, and the rows of the others.
 
         The open ones are looked up first: what is archived in between is then found twice, and
@@ -324,7 +305,7 @@ class PredictionLog:
                 connection.register(f"open_{number}", table)
                 parts.append(f"SELECT * FROM open_{number}")
             if sources.archived:
-                files = ", ".join(_quoted(segment.path) for segment in sources.archived)
+                files = ", ".join(quoted(segment.path) for segment in sources.archived)
                 parts.append(f"SELECT * FROM read_parquet([{files}], union_by_name=true)")
             connection.execute(f"CREATE VIEW logged AS {' UNION ALL BY NAME '.join(parts)}")
             yield connection
@@ -340,60 +321,9 @@ def _damaged_labels_told(labels: Labels | None) -> Iterator[None]:
         raise
 
 
-def _span(start: datetime, end: datetime) -> _Span:
-    return _Span(as_utc(start), as_utc(end))
-
-
-def _query(
-    there: Sequence[str], span: _Span, columns: Sequence[str] | None, labels: Labels | None
-) -> str:
-    """Return SQL for the rows of a span: parameters are its bounds, and when labels were known.
-
-    A row that was logged twice, by two replicas, counts as it was first answered.
-    """
-    middle = [name for name in there if name not in {*FIXED.names, *LAST.names}]
-    wanted = [*FIXED.names, *middle, *LAST.names] if columns is None else list(columns)
-    listed = [f"{'' if name in there else 'NULL AS '}{_name(name)}" for name in wanted]
-    # By a hash of what a row is known by: whoever asks again gets the same rows.
-    drawn = f"ORDER BY hash({REQUEST_ID}, {ROW}) LIMIT {span.most}" if span.most else ""
-    steps = [
-        f"""spanned AS (
-            SELECT * FROM logged WHERE {span.column} >= $1 AND {span.column} < $2
-            QUALIFY row_number() OVER (PARTITION BY {REQUEST_ID}, {ROW}, {ID} ORDER BY {AT}) = 1
-            {drawn}
-        )"""
-    ]
-    joined = ""
-    if labels and not labels.files():
-        listed += [f"NULL AS {LABEL}", f"CAST(NULL AS TIMESTAMPTZ) AS {LABEL_TIME}"]
-    elif labels:
-        files = ", ".join(map(_quoted, labels.files()))
-        steps.append(f"""outcomes AS (
-            SELECT {LABEL_ID} AS {ID}, {LABEL}, CAST({KNOWN_AT} AS TIMESTAMPTZ) AS {LABEL_TIME}
-            FROM read_parquet([{files}], union_by_name=true, filename=true)
-            WHERE {LABEL_TIME} <= $3 AND {LABEL_ID} IN (SELECT {ID} FROM spanned)
-            QUALIFY row_number() OVER (
-                PARTITION BY {LABEL_ID} ORDER BY {LABEL_TIME} DESC, filename DESC) = 1
-        )""")
-        listed += [LABEL, LABEL_TIME]
-        joined = f"LEFT JOIN outcomes USING ({ID})"
-    return f"""WITH {", ".join(steps)} SELECT {", ".join(listed)} FROM spanned {joined}
-        ORDER BY {TIME}, {AT}, {REQUEST_ID}, {ROW}"""
-
-
 def _in_utc(reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
     """Tell the same instants in UTC: the database tells them in the zone of this machine."""
     schema = pa.schema(
         [f.with_type(INSTANT) if pa.types.is_timestamp(f.type) else f for f in reader.schema]
     )
     return pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in reader))
-
-
-def _name(column: str) -> str:
-    """Return a column's name as SQL has it."""
-    return '"' + column.replace('"', '""') + '"'
-
-
-def _quoted(text: str) -> str:
-    """Return a text as SQL has it."""
-    return "'" + text.replace("'", "''") + "'"

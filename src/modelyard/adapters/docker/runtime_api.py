@@ -218,6 +218,7 @@ def _row(row: Mapping[str, str]) -> Row:
         counts=Counts(
             requests=answered,
             errors=number("hrsp_5xx"),
+            refused=number("hrsp_4xx"),
             connection_errors=number("econ"),
             response_errors=number("eresp"),
             retries=number("wretr"),

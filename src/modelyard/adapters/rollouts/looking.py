@@ -16,7 +16,7 @@ from modelyard.domain.rollout import (
     Verdict,
 )
 from modelyard.domain.sequential import Trials
-from modelyard.domain.traffic import FleetTraffic, Traffic
+from modelyard.domain.traffic import FleetTraffic, TrafficChange
 from modelyard.domain.values import ReplicaState
 from modelyard.errors import EngineUnavailableError, InvalidInputError, TransientError
 
@@ -73,9 +73,12 @@ def _count(
     mine = [r for r in status.replicas if r.version == new.version] if status else []
     there = {replica.id: replica.restarts for replica in mine}
     traffic = target.traffic(new.model)
-    errors = None
+    errors = refused = slow = None
     if traffic is not None and before is not None and before.traffic is not None:
-        errors = _errors(traffic, before.traffic, str(new.version), former)
+        change = traffic.change(before.traffic)
+        both = str(new.version), None if former is None else former.version
+        errors, refused = (_wrong(change, *both, kind) for kind in ("errors", "refused"))
+        slow = _slow(change, *both, state.plan.rules.slow_after.total_seconds())
     return Seen(
         until=now,
         wanted=replicas,
@@ -84,6 +87,8 @@ def _count(
         ended=0 if before is None else _ended(before.replicas, there),
         traffic=traffic,
         errors=errors,
+        refused=refused,
+        slow=slow,
     )
 
 
@@ -93,17 +98,32 @@ def _ended(before: dict[str, int], there: dict[str, int]) -> int:
     return max(again, len(before.keys() - there.keys()))
 
 
-def _errors(now: Traffic, before: Traffic, version: str, former: Release | None) -> Trials | None:
-    fleets = now.change(before).fleets
-    if version not in fleets:
+def _wrong(change: TrafficChange, version: str, former: str | None, kind: str) -> Trials | None:
+    """Return how many requests ended in errors, or were refused, by both releases."""
+    if version not in change.fleets:
         return None
-    hits, count = _failures(fleets[version])
-    other = fleets.get(str(former.version)) if former else None
-    former_hits, former_count = _failures(other) if other else (0, 0)
+    hits, count = _counted(change.fleets[version], kind)
+    other = change.fleets.get(former) if former else None
+    former_hits, former_count = _counted(other, kind) if other else (0, 0)
     return Trials(hits=hits, count=count, former_hits=former_hits, former_count=former_count)
 
 
-def _failures(fleet: FleetTraffic) -> tuple[int, int]:
-    """Return failed requests and all, of a fleet's share and of what asked for it by name."""
-    counts, besides = fleet.counts, fleet.besides
-    return counts.errors + besides.errors, counts.requests + besides.requests
+def _slow(change: TrafficChange, version: str, former: str | None, seconds: float) -> Trials | None:
+    counted = [change.answer_times.get(name) if name else None for name in (version, former)]
+    new, other = (times.slower_than(seconds) if times else None for times in counted)
+    if new is None:
+        return None
+    if other is not None and other.bound != new.bound:  # not the same question
+        other = None
+    return Trials(
+        hits=new.slower,
+        count=new.requests,
+        former_hits=other.slower if other else 0,
+        former_count=other.requests if other else 0,
+    )
+
+
+def _counted(fleet: FleetTraffic, kind: str) -> tuple[int, int]:
+    """Return requests of a kind and all, of a fleet's share and of what asked for it by name."""
+    counts = (fleet.counts, fleet.besides)
+    return sum(getattr(c, kind) for c in counts), sum(c.requests for c in counts)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from modelyard.adapters.data.inference_log import RELEASE, TIME, Labels
+from modelyard.adapters.data.inference_log import TIME, Labels
 from modelyard.adapters.data.labels import LABEL
 from modelyard.adapters.data.snapshots import load_snapshot
 from modelyard.adapters.learning.outcomes import Outcomes, as_outcomes, as_truth
@@ -79,11 +79,11 @@ class BothReleases:
         return Expected(tolerance=tolerance, share=float((apart > tolerance).mean()))
 
     def rescore(self, since: datetime, until: datetime, expected: Expected) -> Rescored:
-        """Compare rows of the traffic that were answered in [since, until)."""
+        """Compare what the new release answered in [since, until) with what the other one would."""
         log = self._workspace.prediction_log(self._new.model)
-        rows = self._own(log.answered(since, until, most=MOST_ROWS))
+        rows = log.answered(str(self._new.version), since, until, most=MOST_ROWS)
         nothing = Outcomes(np.empty(0), None)
-        said = _Pair(nothing, nothing) if rows.empty else self._ask(rows)
+        said = _Pair(nothing, nothing) if rows.empty else self._answered(rows)
         return Rescored(
             rows=len(rows),
             differing=int(said.differ(expected.tolerance).sum()),
@@ -96,17 +96,18 @@ class BothReleases:
     def realized(
         self, since: datetime, until: datetime, look: int, rules: AnalysisRules
     ) -> Measurement:
-        """Compare both on the rows of the traffic whose labels are known, at the n-th look."""
+        """Compare both likewise where labels are known by now, at the n-th look."""
         model, project = self._new.model, self._workspace.project
         known = Labels(project.label_folder(model), until)
         log = self._workspace.prediction_log(model)
-        rows = self._own(log.answered(since, until, most=MOST_LABELLED, labels=known))
+        version = str(self._new.version)
+        rows = log.answered(version, since, until, most=MOST_LABELLED, labels=known)
         rows = rows[rows[LABEL].notna()].sort_values(TIME, kind="stable")
         config = project.model(model)
         metric = find_metric(config.evaluation.primary_metric, config.task)
         gain, size = None, 0.0
         if len(rows) >= LEAST_ROWS:
-            said = self._ask(rows)
+            said = self._answered(rows)
             truth = as_truth(rows[LABEL], self._contract)
             new, former = said.new.for_metric(metric), said.former.for_metric(metric)
             level = look_confidence(look, rules.evidence)
@@ -119,27 +120,18 @@ class BothReleases:
             metric.name, gain, len(rows), margin=rules.loss * size, wanted=rules.labels
         )
 
-    def _own(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows that one of both has answered."""
-        return rows[rows[RELEASE].isin(list(self._predictors))].reset_index(drop=True)
-
     def _ask(self, rows: pd.DataFrame) -> _Pair:
-        return _Pair(*(self._answers(rows, release) for release in (self._new, self._former)))
+        """Return what both say of rows, where they are of the holdout."""
+        new, former = (
+            as_outcomes(predict_frame(self._predictors[r.version], rows), self._contract)
+            for r in (self._new, self._former)
+        )
+        return _Pair(new, former)
 
-    def _answers(self, rows: pd.DataFrame, release: Release) -> Outcomes:
-        """Return what a release says of rows: what it said in traffic where it was asked."""
-        predictor = self._predictors[release.version]
-        said = as_outcomes(predict_frame(predictor, rows), self._contract)
-        if RELEASE not in rows:
-            return said
-        answered = (rows[RELEASE] == release.version).to_numpy()
-        if not answered.any():
-            return said
-        logged = logged_outcomes(rows[answered], self._contract)
-        said.values[answered] = logged.values
-        if said.scores is not None and logged.scores is not None:
-            said.scores[answered] = logged.scores
-        return said
+    def _answered(self, rows: pd.DataFrame) -> _Pair:
+        """Return what the new release answered to rows of the traffic, and the former one would."""
+        former = predict_frame(self._predictors[self._former.version], rows)
+        return _Pair(logged_outcomes(rows, self._contract), as_outcomes(former, self._contract))
 
 
 def _alike(new: Contract, former: Contract) -> bool:
