@@ -15,48 +15,27 @@ import shutil
 import statistics
 import tempfile
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pandas as pd
 from docker import DockerClient
-from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.pipeline import Pipeline
 
 from benchmarks.claims import Claim, claim, console, main, show
+from benchmarks.docker_releases import BASE_IMAGE, fit_models, own_images, package
 from modelyard.adapters.docker.builds import build
 from modelyard.adapters.docker.containers import LOG_FOLDER
 from modelyard.adapters.docker.engine import HARDENED, connect_engine, require_image
-from modelyard.adapters.docker.images import build_image
 from modelyard.adapters.docker.layers import PARTS, assemble, describe_python
 from modelyard.adapters.docker.wheels import BasePython
-from modelyard.adapters.learning.environment import serving_requirements
-from modelyard.adapters.learning.packaging import package_release
 from modelyard.adapters.uv import run_uv
-from modelyard.domain.values import Column, ColumnKind, Contract, MLTask
-from modelyard.serving.model_file import save_model
 
-BASE_IMAGE = "python:3.11-slim"
 START_SECONDS = 180.0
-NUMBERS = [f"number_{i}" for i in range(11)]
-CATEGORIES = [f"category_{i}" for i in range(3)]
-CONTRACT = Contract(
-    task=MLTask.REGRESSION,
-    columns=(
-        *(Column(name=name, kind=ColumnKind.NUMERIC) for name in NUMBERS),
-        *(Column(name=name, kind=ColumnKind.CATEGORICAL) for name in CATEGORIES),
-    ),
-    target="y",
-)
 
 _MLFLOW = """\
 ARG BASE
@@ -86,8 +65,8 @@ class Measured:
 def measure(quick: bool) -> list[Claim]:
     engine = connect_engine()
     times = 2 if quick else 5
-    with tempfile.TemporaryDirectory() as scratch, _own_images(engine) as name:
-        rows, pipelines = _models(times + 1)
+    with tempfile.TemporaryDirectory() as scratch, own_images(engine) as name:
+        rows, pipelines = fit_models(times + 1)
         ours = _measure_ours(engine, name, rows, pipelines, Path(scratch))
         base = require_image(engine, BASE_IMAGE).attrs["Size"] / 1e6
         table = [_row("ModelYard, compiled", ours)]
@@ -121,79 +100,15 @@ def _row(name: str, measured: Measured) -> tuple[object, ...]:
     return (name, measured.size_mb, measured.rebuild, measured.start)
 
 
-@contextmanager
-def _own_images(engine: DockerClient) -> Iterator[str]:
-    """Yield a name for images of this run; what has that name is taken away after it.
-
-    By name and never by id or by force: the base image has such a name too, beside its own.
-    """
-    name = f"bench-{uuid.uuid4().hex[:8]}"
-    try:
-        yield name
-    finally:
-        for image in engine.images.list():
-            for tag in image.tags:
-                if tag.startswith(f"modelyard/{name}"):
-                    engine.images.remove(tag)
-
-
-def _models(number: int) -> tuple[pd.DataFrame, list[Pipeline]]:
-    """Return rows, and as many models of one recipe that learnt other halves of them."""
-    rng = np.random.default_rng(7)
-    rows = pd.DataFrame({name: rng.normal(size=4_000) for name in NUMBERS})
-    for name in CATEGORIES:
-        rows[name] = rng.choice([f"{name}-{level}" for level in range(12)], len(rows))
-    target = rows[NUMBERS].sum(axis=1) + (rows[CATEGORIES[0]] == "category_0-1")
-    models = []
-    for _ in range(number):
-        half = rng.choice(len(rows), len(rows) // 2, replace=False)
-        columns = ColumnTransformer(
-            [
-                ("numbers", StandardScaler(), NUMBERS),
-                ("categories", OneHotEncoder(sparse_output=False), CATEGORIES),
-            ]
-        )
-        model = make_pipeline(columns, HistGradientBoostingRegressor(random_state=7))
-        models.append(model.fit(rows.iloc[half], target.iloc[half]))
-    return rows, models
-
-
 def _measure_ours(
     engine: DockerClient, name: str, rows: pd.DataFrame, pipelines: list[Pipeline], folder: Path
 ) -> Measured:
-    def bundle(number: int) -> tuple[Path, str]:
-        """Package one model; not timed."""
-        model_folder = folder / f"model-{number}"
-        packaged = package_release(
-            folder / "bundles" / f"{number}.0.0",
-            model=name,
-            version=f"{number}.0.0",
-            contract=CONTRACT,
-            model_file=save_model(pipelines[number], model_folder),
-            model_folder=model_folder,
-            holdout=rows,
-            requirements=lambda runtime: serving_requirements(("scikit-learn",), runtime),
-            provenance={},
-            wanted="compiled",
-        )
-        return folder / "bundles" / f"{number}.0.0", packaged.digest
-
-    def image(number: int) -> Any:
-        path, digest = bundles[number]
-        version = f"{number}.0.0"
-        return build_image(
-            path,
-            model=name,
-            version=version,
-            digest=digest,
-            base_image=BASE_IMAGE,
-            home=folder,
-            engine=engine,
-        )
-
-    bundles = [bundle(number) for number in range(len(pipelines))]
-    built = image(0)
-    rebuilds = [_seconds(lambda number=number: image(number)) for number in range(1, len(bundles))]
+    releases = [
+        package(folder, name, f"{number}.0.0", pipeline, rows)
+        for number, pipeline in enumerate(pipelines)
+    ]
+    built = releases[0].build(engine, folder)
+    rebuilds = [_seconds(lambda r=release: r.build(engine, folder)) for release in releases[1:]]
     command = [*engine.images.get(built.id).attrs["Config"]["Cmd"], "--behind-gateway"]
     writable = {"tmpfs": {"/tmp": "size=64m", LOG_FOLDER: "uid=10001"}}
     starts = [

@@ -138,7 +138,8 @@ def _await_answer(process: subprocess.Popen[bytes], url: str, body: bytes, peer:
 
 
 def run_wrk(subject: Subject, folder: Path, size: int, connections: int, seconds: int) -> Load:
-    before = _cpu_seconds(subject.process)
+    """Load a server for some seconds; `LUA` is there as wrk.lua in the folder."""
+    before = cpu_seconds(subject.process)
     done = subprocess.run(
         [
             "wrk",
@@ -157,16 +158,22 @@ def run_wrk(subject: Subject, folder: Path, size: int, connections: int, seconds
         text=True,
         check=True,
     ).stdout
-    spent = _cpu_seconds(subject.process) - before
-    count = int(_found(r"(\d+) requests in", done))
-    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", done)
+    spent = cpu_seconds(subject.process) - before
+    count, failed = counted(done)
     return Load(
         rps=float(_found(r"Requests/sec:\s+([\d.]+)", done)),
         p50_ms=_milliseconds(_found(r"(?m)^\s+50%\s+(\S+)", done)),
         p99_ms=_milliseconds(_found(r"(?m)^\s+99%\s+(\S+)", done)),
-        failed=int(failed[1]) if failed else 0,
+        failed=failed,
         cpu_ms=1000 * spent / max(count, 1),
     )
+
+
+def counted(said: str) -> tuple[int, int]:
+    """Return how many requests wrk says were answered, and how many failed."""
+    refused = re.findall(r"Non-2xx or 3xx responses: (\d+)", said)
+    broken = re.findall(r"(?:connect|read|write|timeout) (\d+)", said)
+    return int(_found(r"(\d+) requests in", said)), sum(map(int, refused + broken))
 
 
 def _found(pattern: str, text: str) -> str:
@@ -183,7 +190,8 @@ def _milliseconds(text: str) -> float:
     raise RuntimeError(f"wrk said {text}")
 
 
-def _cpu_seconds(process: psutil.Process) -> float:
+def cpu_seconds(process: psutil.Process) -> float:
+    """Return the processor time of a process and its children so far."""
     total = 0.0
     for each in (process, *process.children(recursive=True)):
         times = each.cpu_times()

@@ -1,12 +1,7 @@
-"""A platform of its own on the Docker engine, for tests, and syncs of it that are killed."""
+"""A platform of its own on the Docker engine, for tests."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import re
-import signal
-import sys
 import uuid
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
@@ -16,6 +11,7 @@ from typing import Any
 from docker import DockerClient
 from docker.models.containers import Container
 
+from benchmarks.interrupted_syncs import start_elsewhere
 from modelyard.adapters.docker.target import DockerTarget
 from modelyard.domain.values import Service, ServiceStatus
 from tests.docker_releases import GATEWAY_IMAGE, Releases
@@ -66,15 +62,9 @@ class DockerYard:
     def sync_elsewhere(self, service: Service, *killed_before: str) -> BaseProcess:
         """Start a sync in a process of its own, which kills itself before a certain effect.
 
-        An effect is the first line of a request to the engine, or `write` and the name of a file.
-        Those that are named by a pattern have to come in this order; before the last one it dies.
+        Effects are told as `start_elsewhere` says.
         """
-        settings = self._settings()
-        process = multiprocessing.get_context("spawn").Process(
-            target=_sync, args=(settings, service, killed_before)
-        )
-        process.start()
-        return process
+        return start_elsewhere(self._settings(), "sync", (service,), killed_before)
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -90,25 +80,3 @@ class DockerYard:
             self.target.remove(model)
         assert self.containers() == []
         assert self.networks() == []
-
-
-def _sync(settings: dict[str, Any], service: Service, killed_before: tuple[str, ...]) -> None:
-    """Sync, in the process that this is."""
-    awaited = list(killed_before)
-
-    def hear(event: str, args: tuple[Any, ...]) -> None:
-        if event == "http.client.send" and isinstance(args[1], bytes):
-            effect = args[1].partition(b"\r\n")[0].decode(errors="replace")
-        elif event == "os.rename":
-            effect = f"write {Path(args[1]).name}"
-        else:
-            return
-        if awaited and re.match(awaited[0], effect):
-            del awaited[0]
-            if not awaited:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    target = DockerTarget(**settings)
-    if killed_before:
-        sys.addaudithook(hear)
-    target.sync(service)

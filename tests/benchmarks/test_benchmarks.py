@@ -16,16 +16,17 @@ BENCHMARKS = (
     pytest.param("gate"),
     pytest.param("serving"),
     pytest.param("images", marks=pytest.mark.xdist_group("docker")),
+    pytest.param("rollout", marks=pytest.mark.xdist_group("docker")),
 )
-NEEDS = {"serving": "wrk", "images": "docker"}
+NEEDS = {"serving": ("wrk",), "images": ("docker",), "rollout": ("docker", "wrk")}
 
 
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_a_quick_run_holds_all_its_claims(name: str, data_folder: Path, tmp_path: Path) -> None:
-    tool = NEEDS.get(name)
-    if tool and shutil.which(tool) is None and os.environ.get("REQUIRE_DOCKER") != "1":
-        pytest.skip(f"{tool} is not installed")
+    missing = [tool for tool in NEEDS.get(name, ()) if shutil.which(tool) is None]
+    if missing and os.environ.get("REQUIRE_DOCKER") != "1":
+        pytest.skip(f"{', '.join(missing)} is not installed")
     written = tmp_path / "claims.json"
 
     done = subprocess.run(
