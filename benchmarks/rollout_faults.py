@@ -13,12 +13,14 @@ from pathlib import Path
 
 import psutil
 from docker.errors import DockerException
+from requests.exceptions import RequestException
 
 from benchmarks.claims import Claim, claim, console, show
 from benchmarks.interrupted_syncs import start_elsewhere
 from benchmarks.rollout_load import Seen, load, wait_until
 from benchmarks.rollout_service import VERSIONS, Yard, kill
 from modelyard.domain.values import ReplicaState
+from modelyard.errors import ModelYardError
 
 OLD, NEW, NEWEST = VERSIONS
 RESTART_ENGINE = "MODELYARD_BENCH_RESTART_ENGINE"
@@ -230,7 +232,7 @@ def _wait(condition: Callable[[], bool], seconds: float = 90.0) -> float:
 def _holds(condition: Callable[[], bool]) -> bool:
     try:
         return condition()
-    except DockerException:  # of an engine that is starting again
+    except (DockerException, RequestException, ModelYardError):  # the engine is starting again
         return False
 
 

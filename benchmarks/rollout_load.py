@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,7 +27,6 @@ CLIENTS = (True, True, False, False)
 """Of those that check their answers, two keep their connection and two open one a request."""
 PAUSE_SECONDS = 0.02
 WRK_CONNECTIONS = 4
-WRK_PREFIX = "wrk-"
 
 _STEADY = f"""\
 {LUA}\
@@ -40,6 +40,11 @@ function delay()
   return 20
 end
 """
+
+
+def new_prefix() -> str:
+    """Return what request ids begin with that nobody has used before."""
+    return f"{uuid.uuid4().hex[:12]}-"
 
 
 class Answer(NamedTuple):
@@ -112,7 +117,7 @@ class Client:
 @contextmanager
 def load(yard: Yard, url: str, clients: Sequence[bool] = CLIENTS) -> Iterator[Seen]:
     """Ask all the time from here on, until the block ends."""
-    seen, stop = Seen(), threading.Event()
+    seen, stop, prefix = Seen(), threading.Event(), new_prefix()
 
     def run(name: int, keeps: bool) -> None:
         client = Client(yard, url, keeps=keeps)
@@ -120,7 +125,7 @@ def load(yard: Yard, url: str, clients: Sequence[bool] = CLIENTS) -> Iterator[Se
             if stop.is_set():
                 break
             try:
-                seen.answers.append(client.ask(f"client-{name}-{number}"))
+                seen.answers.append(client.ask(f"{prefix}{name}-{number}"))
             except (OSError, HTTPException, WrongAnswerError) as err:
                 seen.failures.append((time.monotonic(), repr(err)))
             time.sleep(PAUSE_SECONDS)
@@ -140,16 +145,15 @@ def load(yard: Yard, url: str, clients: Sequence[bool] = CLIENTS) -> Iterator[Se
 class WrkCounts:
     """What wrk counted; there once it has ended."""
 
+    prefix: str = field(default_factory=new_prefix)
+    """What the ids of its requests begin with."""
     answered: int = 0
     failed: int = 0
 
 
 @contextmanager
 def steady_wrk(yard: Yard, url: str) -> Iterator[WrkCounts]:
-    """Let wrk ask at a steady pace over connections that it keeps, until the block ends.
-
-    Its request ids begin with WRK_PREFIX.
-    """
+    """Let wrk ask at a steady pace over connections that it keeps, until the block ends."""
     script, body = yard.folder / "steady.lua", write_body(yard)
     script.write_text(_STEADY)
     counts = WrkCounts()
@@ -158,7 +162,7 @@ def steady_wrk(yard: Yard, url: str) -> Iterator[WrkCounts]:
             *("wrk", "-t1", f"-c{WRK_CONNECTIONS}", "-d24h"),
             *("--timeout", f"{TIMEOUT_SECONDS:.0f}s", "-s", str(script), f"{url}/invocations"),
         ],
-        env=os.environ | {"BODY": str(body), "PREFIX": WRK_PREFIX},
+        env=os.environ | {"BODY": str(body), "PREFIX": counts.prefix},
         stdout=subprocess.PIPE,
         text=True,
     ) as process:

@@ -11,7 +11,7 @@ from contextlib import closing
 from scipy.stats import binom
 
 from benchmarks.claims import Claim, claim, show
-from benchmarks.rollout_load import Client
+from benchmarks.rollout_load import Client, new_prefix
 from benchmarks.rollout_service import VERSIONS, Yard
 
 OLD, NEW = VERSIONS[:2]
@@ -51,10 +51,12 @@ def _measure_split(yard: Yard, quick: bool) -> list[Claim]:
 def _count(yard: Yard, url: str, requests: int) -> int:
     """Return how many of so many requests the new release answered."""
 
+    prefix = new_prefix()
+
     def ask(name: int) -> int:
         with closing(Client(yard, url)) as client:
             mine = range(name, requests, THREADS)
-            return sum(client.ask(f"share-{number}").release == NEW for number in mine)
+            return sum(client.ask(f"{prefix}{number}").release == NEW for number in mine)
 
     with ThreadPoolExecutor(THREADS) as pool:
         return sum(pool.map(ask, range(THREADS)))
@@ -64,7 +66,7 @@ def _measure_users(yard: Yard, quick: bool) -> list[Claim]:
     """Let users ask all the time, each one request after another, while the weight rises."""
     users = 100 if quick else 500
     url = yard.sync({OLD: 100, NEW: 0}, sticky=HEADER).url
-    stop = threading.Event()
+    stop, prefix = threading.Event(), new_prefix()
     rounds = [0] * THREADS
     said: dict[int, list[str]] = {user: [] for user in range(users)}
 
@@ -72,7 +74,7 @@ def _measure_users(yard: Yard, quick: bool) -> list[Claim]:
         with closing(Client(yard, url)) as client:
             while not stop.is_set():
                 for user in range(name, users, THREADS):
-                    request_id = f"user-{user}-{len(said[user])}"
+                    request_id = f"{prefix}{user}-{len(said[user])}"
                     answer = client.ask(request_id, {HEADER: f"user-{user}"})
                     said[user].append(answer.release)
                 rounds[name] += 1
