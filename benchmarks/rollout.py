@@ -1,7 +1,8 @@
 """Does a service behind its gateway keep what a rollout needs of it?
 
 Real containers, and traffic on loopback: releases swapped under load, single faults, shares of the
-traffic, and what the gateway costs. Needs a Docker engine and wrk.
+traffic, what the gateway costs, and releases that are broken in twenty ways. Needs a Docker engine
+and wrk.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import shutil
 import sys
 
 from benchmarks.claims import Claim, main
+from benchmarks.rollout_broken import measure_broken
 from benchmarks.rollout_cost import measure_cost
 from benchmarks.rollout_faults import measure_faults
 from benchmarks.rollout_service import yard
@@ -20,11 +22,12 @@ PARTS = (measure_swaps, measure_faults, measure_shares, measure_cost)
 
 
 def measure(quick: bool) -> list[Claim]:
-    """Run all parts, on one service."""
+    """Run all parts: on one service, and rollouts on a project of their own."""
     if shutil.which("wrk") is None:
         sys.exit("There is no wrk: install it, for example with `apt-get install wrk`.")
     with yard() as made:
-        return [claim for part in PARTS for claim in part(made, quick)]
+        claims = [claim for part in PARTS for claim in part(made, quick)]
+    return [*claims, *measure_broken(quick)]
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ import pandas as pd
 
 from benchmarks import faulty_pipeline
 from benchmarks.claims import Claim, claim, show
+from modelyard.errors import BundleError
 
 MODEL = "rides"
 BEFORE_TRAFFIC = ("does_not_start", "starts_slowly")
@@ -53,7 +54,7 @@ IN_TRAFFIC = (
     "wrong_sign",
     "worse",
 )
-QUICK = ("fails_at_2_percent", "swaps_columns")
+QUICK = ("swaps_columns",)
 _CLIENTS = 4
 _HISTORY = datetime(2024, 1, 1, tzinfo=UTC)
 _LONGEST_SECONDS = 180.0
@@ -73,6 +74,7 @@ service:
     steps: [25]
     bake: {bake}
     patience: 1m
+    {rollout}
     analysis: {{interval: 2s, least_requests: 150, labels: 100}}
 """
 
@@ -86,9 +88,14 @@ class Yard:
     sent: Counter[str] = field(default_factory=Counter)
     """Answers by release; `failed` are those without one."""
 
-    def configure(self, fault: str = "none", *, half: bool = False, bake: str = "30s") -> None:
-        """Write the model's config: what the next delivery trains."""
-        text = _CONFIG.format(fault=fault, half=str(half).lower(), bake=bake)
+    def configure(
+        self, fault: str = "none", *, half: bool = False, bake: str = "30s", rollout: str = ""
+    ) -> None:
+        """Write the model's config: what the next delivery trains, and how it comes into traffic.
+
+        `rollout` is one more line of the rollout's section.
+        """
+        text = _CONFIG.format(fault=fault, half=str(half).lower(), bake=bake, rollout=rollout)
         (self.root / "configs" / "models" / f"{MODEL}.yaml").write_text(text)
 
     def deliver(self, hours: int) -> str:
@@ -101,7 +108,7 @@ class Yard:
         from tasks.rollout import start_rollout
         from tasks.training import refit_candidate, train_candidate
 
-        delivery = open_delivery.fn(MODEL, "benchmark", _HISTORY + timedelta(hours=hours))
+        delivery = open_delivery.fn(MODEL, "benchmark", self.until(hours))
         check_rows.fn(delivery)
         judged = train_candidate.fn(delivery)
         gated = gate_candidate.fn(delivery, judged)
@@ -111,6 +118,10 @@ class Yard:
         build = build_release.fn(delivery, candidate, registration)
         start_rollout.fn(delivery, registration, build)
         return delivery.id
+
+    def until(self, hours: int) -> datetime:
+        """Return the time by which so many rows were known."""
+        return _HISTORY + timedelta(hours=hours)
 
     def roll_out(self, release_id: str) -> Any:
         """Carry a rollout on until it has ended; return its last report."""
@@ -204,7 +215,7 @@ def measure_broken(quick: bool) -> list[Claim]:
     table, caught, aborted = [], 0, 0
     with warnings.catch_warnings(), yard() as made:
         warnings.simplefilter("ignore")
-        url = _url()
+        url = service_url()
         for fault in faults:
             made.configure(fault)
             row, stopped = _try(made, url, fault, 24 * 60)
@@ -229,7 +240,10 @@ def measure_broken(quick: bool) -> list[Claim]:
 
 
 def _try(made: Yard, url: str, fault: str, hours: int) -> tuple[tuple[object, ...], bool]:
-    release_id = made.deliver(hours)
+    try:
+        release_id = made.deliver(hours)
+    except BundleError as err:  # its image was proven first
+        return (fault, "refused", "build", str(err).splitlines()[0][:60], None, 0, 0, 0), True
     with made.traffic(url) as sent:
         started = time.monotonic()
         report = made.roll_out(release_id)
@@ -250,7 +264,8 @@ def _try(made: Yard, url: str, fault: str, hours: int) -> tuple[tuple[object, ..
     return row, report.ended and not report.promoted
 
 
-def _url() -> str:
+def service_url() -> str:
+    """Return where the model answers."""
     from modelyard.adapters.workspace import Workspace
 
     status = Workspace.find().target("docker").status(MODEL)

@@ -9,7 +9,14 @@ import pytest
 
 from modelyard.domain.analysis import analyse, look_confidence, measure_gain
 from modelyard.domain.metrics import Interval
-from modelyard.domain.observed import MEASUREMENTS, AnalysisRules, Evidence, Expected, Rescored, Seen
+from modelyard.domain.observed import (
+    MEASUREMENTS,
+    AnalysisRules,
+    Evidence,
+    Expected,
+    Rescored,
+    Seen,
+)
 from modelyard.domain.rollout import Measurement, Verdict
 from modelyard.domain.sequential import Trials
 
