@@ -83,7 +83,7 @@ BAD_LINES = [
     ),
     ("monitorng: {}\n", 4, "Did you mean `monitoring`?"),
     ("service: {target: dockr}\n", 4, "must be 'local' or 'docker'. Did you mean `docker`?"),
-    ("service: {rollout: {strategy: canary}}\n", 4, "must be 'blue_green'"),
+    ("service: {rollout: {strategy: canary}}\n", 4, "needs a gateway, which target: docker has"),
     ("service: {replicas: 0}\n", 4, "service.replicas = 0"),
     ("service: {limits: {body: 16}}\n", 4, "service.limits.body"),
     ("service: {limits: {body: 1GiB}}\n", 4, "service.limits.body"),

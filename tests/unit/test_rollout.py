@@ -126,7 +126,7 @@ def test_a_dry_run_measurement_has_no_consequence() -> None:
 
 def test_a_person_is_waited_for_before_all_of_the_traffic() -> None:
     good = looked(10, Verdict.SUCCESSFUL)
-    steps = (Step(weight=0, bake=BAKE, mirrored=True), Step(weight=100))
+    steps = (Step(weight=50, bake=BAKE), Step(weight=100))
     asked = after(10, good, steps=steps, approval=True)
     assert asked.action is Action.PAUSE
     paused = event(EventKind.PAUSED, 10, why=asked.why)
@@ -172,7 +172,6 @@ def test_each_strategy_is_a_list_of_steps() -> None:
 
     assert weights(Strategy.CANARY) == [5, 25]
     assert weights(Strategy.BLUE_GREEN) == [100]
-    assert weights(Strategy.SHADOW) == [0, 100]
     assert weights(Strategy.ROLLING) == [33, 67, 100]
 
 
