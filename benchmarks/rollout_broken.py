@@ -70,7 +70,7 @@ service:
   target: docker
   replicas: 2
   rollout:
-    strategy: canary
+    strategy: {strategy}
     steps: [25]
     bake: {bake}
     patience: 1m
@@ -89,13 +89,21 @@ class Yard:
     """Answers by release; `failed` are those without one."""
 
     def configure(
-        self, fault: str = "none", *, half: bool = False, bake: str = "30s", rollout: str = ""
+        self,
+        fault: str = "none",
+        *,
+        half: bool = False,
+        strategy: str = "canary",
+        bake: str = "30s",
+        rollout: str = "",
     ) -> None:
         """Write the model's config: what the next delivery trains, and how it comes into traffic.
 
         `rollout` is one more line of the rollout's section.
         """
-        text = _CONFIG.format(fault=fault, half=str(half).lower(), bake=bake, rollout=rollout)
+        text = _CONFIG.format(
+            fault=fault, half=str(half).lower(), strategy=strategy, bake=bake, rollout=rollout
+        )
         (self.root / "configs" / "models" / f"{MODEL}.yaml").write_text(text)
 
     def deliver(self, hours: int) -> str:

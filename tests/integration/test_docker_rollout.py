@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from docker import DockerClient
@@ -75,6 +76,33 @@ def test_a_release_that_errs_goes_back_by_itself_and_opens_one_incident(
     assert incident.cause == "rollout"
     assert report.version in str(incident.details)
     assert carry_on(release_id).events == report.events  # it is over, and stays so
+
+
+def test_a_release_in_the_shadow_answers_nobody_and_is_found_out(
+    project: Yard, workspace: Workspace
+) -> None:
+    champion = workspace.ledger.champion(MODEL)
+    assert champion is not None
+    project.configure("swaps_columns", strategy="shadow", bake="30s")
+    release_id = project.deliver(HOURS)
+    with project.traffic(service_url()) as sent:
+        report = carry_on(release_id, 90.0)
+    assert report.ended
+    assert not report.promoted
+    assert report.state.step == 0
+    assert set(sent) == {champion.version}
+    failed = [m.name for m in report.state.looks[-1].measurements if m.verdict == "failed"]
+    assert "disagreement" in failed
+
+    log = workspace.prediction_log(MODEL)
+    whole = (report.state.started_at, datetime.now(UTC))
+    copies = log.answered(report.version, *whole, most=100_000, mirrored=True)
+    assert len(copies) >= 150
+    assert log.answered(report.version, *whole, most=100_000).empty
+    answered = log.answered(champion.version, *whole, most=1_000_000)
+    assert set(copies["__id"]) <= set(answered["__id"])
+    event_times = (project.until(0), project.until(24 * 400))
+    assert set(log.read(*event_times)["__release"]) == {champion.version}
 
 
 def test_a_canary_is_healed_refuses_rivals_and_ends_when_a_person_says_so(

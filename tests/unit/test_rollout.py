@@ -172,6 +172,7 @@ def test_each_strategy_is_a_list_of_steps() -> None:
 
     assert weights(Strategy.CANARY) == [5, 25]
     assert weights(Strategy.BLUE_GREEN) == [100]
+    assert weights(Strategy.SHADOW) == [0, 100]
     assert weights(Strategy.ROLLING) == [33, 67, 100]
 
 

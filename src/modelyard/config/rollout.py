@@ -75,7 +75,7 @@ class Rollout(Section):
 
     strategy: Strategy = Strategy.BLUE_GREEN
     """rolling: replica by replica; blue_green: the whole fleet at once, the former one stays ready
-    while the new one bakes; canary: by steps."""
+    while the new one bakes; canary: by steps; shadow: first on a copy of the traffic."""
     steps: Annotated[tuple[Annotated[int, Field(ge=1, le=99)], ...], AfterValidator(_rising)] = (
         5,
         25,

@@ -20,6 +20,9 @@ class Strategy(StrEnum):
     CANARY = "canary"
     """A growing share of the traffic."""
 
+    SHADOW = "shadow"
+    """First a copy of the traffic, whose answers nobody gets; then as blue_green."""
+
 
 class Step(Value):
     """One stretch of a rollout."""
@@ -28,6 +31,8 @@ class Step(Value):
     """Percent of the traffic that the new release has."""
     bake: timedelta = timedelta(0)
     """How long it has to prove itself before the next step."""
+    mirrored: bool = False
+    """Whether it gets a copy of the former release's requests."""
     replicas: int | None = None
     """Replicas of the new release, where these are the step's measure; None: all of them."""
     former_replicas: int | None = None
@@ -76,5 +81,7 @@ def plan_steps(
             )
         case Strategy.CANARY:
             return tuple(Step(weight=weight, bake=bake) for weight in weights)
+        case Strategy.SHADOW:
+            return Step(weight=0, bake=bake, mirrored=True), Step(weight=100, bake=bake)
         case Strategy.BLUE_GREEN:
             return (Step(weight=100, bake=bake),)

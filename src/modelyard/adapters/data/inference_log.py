@@ -132,13 +132,17 @@ class PredictionLog:
         *,
         most: int,
         labels: Labels | None = None,
+        mirrored: bool = False,
     ) -> pd.DataFrame:
         """Return likewise the rows that a release answered in [start, end), whatever their time.
 
-        Of more than `most`, as many are drawn, in no order; the same ones each time. Raises
-        DataError naming a file that is damaged.
+        Of more than `most`, as many are drawn, in no order; the same ones each time. With
+        `mirrored` those are returned that it answered in the shadow, and which no other method
+        returns. Raises DataError naming a file that is damaged.
         """
-        span = replace(log_span(start, end), column=AT, release=release, most=most)
+        span = replace(
+            log_span(start, end), column=AT, release=release, most=most, mirrored=mirrored
+        )
         for _ in range(_TRIES):
             with suppress(_GoneError), self._reading(span, None, labels) as reader:
                 return reader.read_all().to_pandas()

@@ -23,6 +23,10 @@ from modelyard.adapters.data.log_segments import (
 from modelyard.domain.values import as_utc
 from modelyard.serving.inference_log import DEFAULT_SEGMENT_AGE
 
+MIRRORED = "mirrored-"
+"""What the id of a request begins with that nobody waits for: a copy for a release in the shadow.
+Its answers are kept beside the others', and no reader takes them for traffic."""
+
 LABEL_TIME = "label_time"
 """When the label became known."""
 
@@ -50,12 +54,18 @@ class LogSpan:
     """The one that answered; None: any."""
     most: int | None = None
     """Of more rows, as many are drawn."""
+    mirrored: bool = False
+    """Whether the copies are wanted that a release in the shadow answered, and nothing else."""
 
     @property
     def where(self) -> str:
         """Return SQL, of which start and end are the first two parameters."""
         by = "" if self.release is None else f" AND {RELEASE} = {quoted(self.release)}"
-        return f"{self.column} >= $1 AND {self.column} < $2{by}"
+        copies = "" if self.mirrored else "NOT "
+        return (
+            f"{self.column} >= $1 AND {self.column} < $2{by}"
+            f" AND {copies}starts_with({REQUEST_ID}, '{MIRRORED}')"
+        )
 
     def may_be_in(self, segment: ArchivedSegment) -> bool:
         if self.column == TIME:

@@ -18,7 +18,12 @@ from modelyard.domain.rollout import (
 from modelyard.domain.sequential import Trials
 from modelyard.domain.traffic import FleetTraffic, TrafficChange
 from modelyard.domain.values import ReplicaState
-from modelyard.errors import EngineUnavailableError, InvalidInputError, TransientError
+from modelyard.errors import (
+    EngineUnavailableError,
+    InvalidInputError,
+    ServiceUnavailableError,
+    TransientError,
+)
 
 
 def look_at(
@@ -37,17 +42,24 @@ def look_at(
     version = str(new.version)
     try:
         seen = _count(target, state, new, former, now, replicas)
+        mirrored = state.current.mirrored
         watched = state.current.bake.total_seconds() > 0
         if watched and both is not None and state.plan.expected is not None:
             since = state.seen[-1].until if state.seen else state.started_at
-            rescored = both.rescore(since, now, state.plan.expected)
+            rescored = both.rescore(since, now, state.plan.expected, mirrored=mirrored)
             seen = seen.model_copy(update={"rescored": rescored})
         found = list(analyse((*state.seen, seen), state.plan.rules, state.plan.expected))
         if not watched:  # nothing is waited for but that it is there
             found = found[:1]
         elif both is not None:
             look = len(state.seen) + 1
-            found.append(both.realized(state.started_at, now, look, state.plan.rules))
+            found.append(
+                both.realized(state.started_at, now, look, state.plan.rules, mirrored=mirrored)
+            )
+            if mirrored:  # what is answered now is compared at the next look
+                url = _fleet_url(target, new)
+                since = state.seen[-1].until if state.seen else state.started_at
+                both.mirror(url, since, now)
     except (TransientError, EngineUnavailableError, InvalidInputError) as err:
         broken = Measurement(
             name="looking",
@@ -90,6 +102,15 @@ def _count(
         refused=refused,
         slow=slow,
     )
+
+
+def _fleet_url(target: Target, new: Release) -> str:
+    """Return where the new release is asked by name. Raises ServiceUnavailableError."""
+    status = target.status(new.model)
+    url = status.fleet_urls.get(str(new.version)) if status else None
+    if url is None:
+        raise ServiceUnavailableError(f"{new.model} {new.version} cannot be asked by name yet.")
+    return url
 
 
 def _ended(before: dict[str, int], there: dict[str, int]) -> int:

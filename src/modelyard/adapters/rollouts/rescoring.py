@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from modelyard.adapters.data.inference_log import TIME, Labels
+from modelyard.adapters.client import API_KEY_VARIABLE, ServiceClient
+from modelyard.adapters.data.inference_log import (
+    ID,
+    REQUEST_ID,
+    ROW,
+    TIME,
+    Labels,
+    PredictionLog,
+)
 from modelyard.adapters.data.labels import LABEL
+from modelyard.adapters.data.log_query import MIRRORED
 from modelyard.adapters.data.snapshots import load_snapshot
 from modelyard.adapters.learning.outcomes import Outcomes, as_outcomes, as_truth
 from modelyard.adapters.learning.scorers import find_metric
@@ -21,7 +32,13 @@ from modelyard.domain.observed import AnalysisRules, Expected, Rescored
 from modelyard.domain.releases import Release
 from modelyard.domain.rollout import Measurement
 from modelyard.domain.values import Contract
-from modelyard.errors import BundleError, InvalidInputError
+from modelyard.errors import (
+    BundleError,
+    ConfigError,
+    DataError,
+    InvalidInputError,
+    ServiceUnavailableError,
+)
 from modelyard.serving.bundle import load_bundle
 from modelyard.serving.frames import predict_frame
 
@@ -78,10 +95,16 @@ class BothReleases:
         tolerance = float(np.quantile(apart, _APART))
         return Expected(tolerance=tolerance, share=float((apart > tolerance).mean()))
 
-    def rescore(self, since: datetime, until: datetime, expected: Expected) -> Rescored:
-        """Compare what the new release answered in [since, until) with what the other one would."""
-        log = self._workspace.prediction_log(self._new.model)
-        rows = log.answered(str(self._new.version), since, until, most=MOST_ROWS)
+    def rescore(
+        self, since: datetime, until: datetime, expected: Expected, *, mirrored: bool
+    ) -> Rescored:
+        """Compare what the new release answered in [since, until) with what the other one would.
+
+        `mirrored` takes the copies that it answered in the shadow.
+        """
+        rows = self._log.answered(
+            str(self._new.version), since, until, most=MOST_ROWS, mirrored=mirrored
+        )
         nothing = Outcomes(np.empty(0), None)
         said = _Pair(nothing, nothing) if rows.empty else self._answered(rows)
         return Rescored(
@@ -94,14 +117,15 @@ class BothReleases:
         )
 
     def realized(
-        self, since: datetime, until: datetime, look: int, rules: AnalysisRules
+        self, since: datetime, until: datetime, look: int, rules: AnalysisRules, *, mirrored: bool
     ) -> Measurement:
         """Compare both likewise where labels are known by now, at the n-th look."""
         model, project = self._new.model, self._workspace.project
         known = Labels(project.label_folder(model), until)
-        log = self._workspace.prediction_log(model)
         version = str(self._new.version)
-        rows = log.answered(version, since, until, most=MOST_LABELLED, labels=known)
+        rows = self._log.answered(
+            version, since, until, most=MOST_LABELLED, labels=known, mirrored=mirrored
+        )
         rows = rows[rows[LABEL].notna()].sort_values(TIME, kind="stable")
         config = project.model(model)
         metric = find_metric(config.evaluation.primary_metric, config.task)
@@ -119,6 +143,31 @@ class BothReleases:
         return measure_gain(
             metric.name, gain, len(rows), margin=rules.loss * size, wanted=rules.labels
         )
+
+    def mirror(self, url: str, since: datetime, until: datetime) -> None:
+        """Send copies of what the former release answered in [since, until) to the new one.
+
+        Who asked has long been answered. What the new release says is in its log, and what it
+        fails at in the gateway's counts. Raises ConfigError where a key is needed and none is set.
+        """
+        contract = self._contract
+        if self._workspace.project.platform.gateway.api_keys and not os.environ.get(
+            API_KEY_VARIABLE
+        ):
+            raise ConfigError(
+                f"Mirrored requests need a key: set {API_KEY_VARIABLE} where the worker runs."
+            )
+        rows = self._log.answered(str(self._former.version), since, until, most=MOST_ROWS)
+        named = {contract.id: ID, contract.time: TIME}
+        copies = rows.assign(**{name: rows[of] for name, of in named.items() if name is not None})
+        with ServiceClient(url, contract) as client:
+            for place, request in enumerate(rows[REQUEST_ID] + "-" + rows[ROW].astype(str)):
+                with suppress(DataError, ServiceUnavailableError):
+                    client.predict(copies.iloc[place : place + 1], f"{MIRRORED}{request}"[:128])
+
+    @property
+    def _log(self) -> PredictionLog:
+        return self._workspace.prediction_log(self._new.model)
 
     def _ask(self, rows: pd.DataFrame) -> _Pair:
         """Return what both say of rows, where they are of the holdout."""
