@@ -7,13 +7,15 @@ from prefect import flow
 from flows.attending import attend_rollout
 from flows.model_delivery import deliver_model
 from modelyard.adapters.prefect.holding import hold_model
-from modelyard.domain.rollout import RolloutReport
+from modelyard.domain.rollout import Answer, RolloutReport
 from modelyard.domain.versioning import Bump
-from tasks.rollout import find_rollout
+from tasks.rollout import find_rollout, tell_rollout
 
 
 @flow(name="rollout", flow_run_name="roll out {model}")
-def roll_out_model(model: str) -> RolloutReport | None:
+def roll_out_model(
+    model: str, answer: Answer | None = None, reason: str = "manual"
+) -> RolloutReport | None:
     """Look at a model's rollout, and carry it on: a step, a promotion, or an abort.
 
     It runs itself again when the next look is due. Nothing happens where no release is being rolled
@@ -21,7 +23,11 @@ def roll_out_model(model: str) -> RolloutReport | None:
 
     Args:
         model: Name of a model that a release is being rolled out of.
+        answer: What a person says: approve what waits for that, promote at once, or abort.
+        reason: Why the answer is given; goes into the history.
     """
+    if answer is not None:  # before who holds the model, and looks for answers, is waited for
+        tell_rollout(model, answer, reason)
     with hold_model(model):
         release_id = find_rollout(model)
         report = attend_rollout(model, release_id) if release_id else None

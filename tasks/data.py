@@ -18,7 +18,7 @@ from modelyard.adapters.rollouts.conducting import Conductor
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
 from modelyard.domain.releases import Delivery, Release, ReleaseState
-from modelyard.domain.rollout import EventKind, QueuedDelivery, fold
+from modelyard.domain.rollout import Answer, QueuedDelivery, fold
 from modelyard.domain.versioning import Bump
 from modelyard.errors import ConflictError
 from modelyard.ledger import acting_person
@@ -100,7 +100,7 @@ def _give_way(
     conductor = Conductor(workspace, release)
     state, policy = conductor.state, config.service.rollout.while_rolling_out
     if policy == "supersede":
-        conductor.tell(EventKind.ABORTED, f"superseded by a newer delivery: {reason}")
+        conductor.tell(Answer.ABORT, f"superseded by a newer delivery: {reason}")
         conductor.advance()
         return
     told = (

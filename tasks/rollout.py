@@ -12,14 +12,14 @@ from modelyard.adapters.pictures.plot_style import as_png
 from modelyard.adapters.pictures.rollout_plots import plot_rollout
 from modelyard.adapters.prefect.steps import publish_page, step
 from modelyard.adapters.rollout_page import rollout_page
-from modelyard.adapters.rollouts.conducting import Conductor
+from modelyard.adapters.rollouts.conducting import Conductor, rolling_out
 from modelyard.adapters.traffic import check_stored, put_in_traffic
 from modelyard.adapters.workspace import Workspace
 from modelyard.config.service import ServiceConfig
 from modelyard.domain.mirror import Finding
 from modelyard.domain.monitoring import IncidentCause
 from modelyard.domain.releases import Build, Delivery, Registration, Release, ReleaseState
-from modelyard.domain.rollout import RolloutReport
+from modelyard.domain.rollout import Answer, RolloutReport
 from modelyard.domain.values import ReplicaState, ServiceStatus
 from modelyard.errors import RefusedError, UnknownReleaseError
 from modelyard.ledger import Ledger
@@ -66,6 +66,16 @@ def find_rollout(model: str) -> str | None:
 def count_news(release_id: str) -> int:
     """Return how much has happened in a rollout: more than before is news."""
     return len(Workspace.find().ledger.rollout(release_id))
+
+
+@step("Answer rollout")
+def tell_rollout(model: str, answer: Answer, reason: str) -> None:
+    """Record what a person says to the rollout that is under way.
+
+    Raises UnknownReleaseError where none is, RefusedError for an answer that is not asked.
+    """
+    workspace = Workspace.find()
+    Conductor(workspace, rolling_out(workspace, model)).tell(answer, reason)
 
 
 @step("Reconcile service")

@@ -16,7 +16,7 @@ from modelyard.adapters.rollouts.conducting import Conductor, rolling_out
 from modelyard.adapters.workspace import Workspace
 from modelyard.cli import app
 from modelyard.domain.releases import ReleaseState
-from modelyard.domain.rollout import EventKind, Phase, RolloutReport
+from modelyard.domain.rollout import Answer, Phase, RolloutReport
 from modelyard.errors import ConflictError, RefusedError
 from tasks.data import open_delivery
 from tasks.rollout import advance_rollout, reconcile_service
@@ -117,7 +117,7 @@ def test_a_canary_is_healed_refuses_rivals_and_ends_when_a_person_says_so(
     assert weights(workspace) == {champion.version: 75, report.version: 25}
 
     with pytest.raises(RefusedError, match="does not wait for a person"):
-        Conductor(workspace, rolling_out(workspace, MODEL)).tell(EventKind.RESUMED, "fine")
+        Conductor(workspace, rolling_out(workspace, MODEL)).tell(Answer.APPROVE, "fine")
     with pytest.raises(ConflictError, match=r"is being rolled out \(25 % of the traffic"):
         open_delivery.fn(MODEL, "newer rows", project.until(HOURS + 48))
     again = open_delivery.fn(MODEL, "the same rows", project.until(HOURS))
@@ -135,9 +135,9 @@ def test_a_canary_is_healed_refuses_rivals_and_ends_when_a_person_says_so(
     assert sum(r.version == report.version for r in healed.replicas) == 2
 
     conductor, late = (Conductor(workspace, rolling_out(workspace, MODEL)) for _ in range(2))
-    conductor.tell(EventKind.ABORTED, "a person has seen enough")
+    conductor.tell(Answer.ABORT, "a person has seen enough")
     with pytest.raises(ConflictError, match="changed by somebody else"):
-        late.tell(EventKind.PROMOTED, "another person has not")
+        late.tell(Answer.PROMOTE, "another person has not")
     report = advance_rollout.fn(release_id)
     assert report.state.why == "a person has seen enough"
     assert weights(workspace) == {champion.version: 100}
@@ -176,7 +176,7 @@ def test_a_sound_release_waits_for_approval_and_then_becomes_champion(
         assert (model["rollout"]["phase"], model["rollout"]["weight"]) == ("paused", 25)
         assert model["rollout"]["look"]["measurements"]
 
-        Conductor(workspace, rolling_out(workspace, MODEL)).tell(EventKind.RESUMED, "looks good")
+        Conductor(workspace, rolling_out(workspace, MODEL)).tell(Answer.APPROVE, "looks good")
         report = carry_on(release_id)
     assert report.promoted, report.state.why
     assert set(sent) == {former.version, report.version}

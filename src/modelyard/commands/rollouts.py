@@ -9,7 +9,7 @@ from rich.table import Table
 
 from modelyard.commands.delivery import AsJson, Model, Verbose
 from modelyard.commands.running import console, load_flow, shown_steps
-from modelyard.domain.rollout import EventKind
+from modelyard.domain.rollout import Answer
 
 if TYPE_CHECKING:
     from modelyard.domain.rollout import RolloutReport
@@ -33,15 +33,15 @@ def promote(
     verbose: Verbose = False,
 ) -> None:
     """Approve the release that waits for a person; with --full make it champion at once."""
-    kind = EventKind.PROMOTED if full else EventKind.RESUMED
-    _tell(model, kind, reason, as_json=as_json, verbose=verbose)
+    answer = Answer.PROMOTE if full else Answer.APPROVE
+    _tell(model, answer, reason, as_json=as_json, verbose=verbose)
 
 
 def abort(
     model: Model, reason: Reason = "manual", as_json: AsJson = False, verbose: Verbose = False
 ) -> None:
     """Give the champion all of the traffic back, and end the rollout of the other release."""
-    _tell(model, EventKind.ABORTED, reason, as_json=as_json, verbose=verbose)
+    _tell(model, Answer.ABORT, reason, as_json=as_json, verbose=verbose)
 
 
 def show_rollout(report: RolloutReport) -> None:
@@ -58,7 +58,7 @@ def show_rollout(report: RolloutReport) -> None:
         console.print(f"{report.decision.why}. `modelyard status --watch` shows how it goes on.")
 
 
-def _tell(model: str, kind: EventKind, reason: str, *, as_json: bool, verbose: bool) -> None:
+def _tell(model: str, answer: Answer, reason: str, *, as_json: bool, verbose: bool) -> None:
     """Record what a person says, and carry it out here, unless a flow run is about to."""
     from modelyard.adapters.rollouts.conducting import Conductor, rolling_out
     from modelyard.adapters.workspace import Workspace
@@ -67,7 +67,7 @@ def _tell(model: str, kind: EventKind, reason: str, *, as_json: bool, verbose: b
     flow = load_flow("flows.model_rollout", "roll_out_model", model, verbose=verbose)
     workspace = Workspace.find()
     release = rolling_out(workspace, model)
-    Conductor(workspace, release).tell(kind, reason)
+    Conductor(workspace, release).tell(answer, reason)
     try:
         with workspace.ledger.lock(model):
             pass

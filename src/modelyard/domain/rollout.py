@@ -107,6 +107,24 @@ class EventKind(StrEnum):
     ENDED = "ended"
 
 
+class Answer(StrEnum):
+    """What a person may say to a rollout."""
+
+    APPROVE = "approve"
+    """Go on, where it waits for that."""
+    PROMOTE = "promote"
+    """Give the release all of the traffic now, whatever is left."""
+    ABORT = "abort"
+
+    @property
+    def event(self) -> EventKind:
+        return {
+            Answer.APPROVE: EventKind.RESUMED,
+            Answer.PROMOTE: EventKind.PROMOTED,
+            Answer.ABORT: EventKind.ABORTED,
+        }[self]
+
+
 class QueuedDelivery(Value):
     """A delivery that was asked for while another release was being rolled out."""
 

@@ -20,6 +20,7 @@ from modelyard.domain.gate import Gated
 from modelyard.domain.releases import Release, ReleaseState
 from modelyard.domain.rollout import (
     Action,
+    Answer,
     Decision,
     EventKind,
     Phase,
@@ -96,8 +97,8 @@ class Conductor:
         """Note a delivery that is to be made once this rollout has ended."""
         self._record(EventKind.QUEUED, delivery.reason, delivery)
 
-    def tell(self, kind: EventKind, why: str) -> None:
-        """Record what a person says: approve, promote or abort.
+    def tell(self, answer: Answer, why: str) -> None:
+        """Record what a person says.
 
         Raises RefusedError where that is not asked or cannot be any more.
         """
@@ -107,13 +108,13 @@ class Conductor:
                 f"The rollout of {self.release.model} {self.release.version} is {state.phase} "
                 "already."
             )
-        if kind is EventKind.RESUMED and state.phase is not Phase.PAUSED:
+        if answer is Answer.APPROVE and state.phase is not Phase.PAUSED:
             raise RefusedError(
                 f"The rollout of {self.release.model} {self.release.version} does not wait for a "
                 "person. `modelyard promote --full` makes it champion at once, `modelyard abort` "
                 "ends it."
             )
-        self._record(kind, why)
+        self._record(answer.event, why)
 
     def _step(self) -> Decision | None:
         """Do the next thing; return a decision once there is nothing to do now."""
