@@ -56,7 +56,7 @@ data:
   features: {{numeric: [temp, wind], categorical: [season]}}
 training: {{{recipe}, window: 7d}}
 evaluation: {{primary_metric: mae, holdout: newest 3d, margin: {margin}, slices: [season]}}
-service: {{target: local, replicas: {replicas}}}
+service: {{target: local, replicas: {replicas}, rollout: {{{rollout}}}}}
 monitoring: {{window: 7d, min_rows: 100}}
 retraining: {{on: [performance], windows: 1 of 1, cooldown: 0d, min_new_labels: 24}}
 alerts: [{alerts}]
@@ -92,12 +92,20 @@ def write_config(
     replicas: int = 1,
     alerts: str = "",
     margin: str = "1%",
+    rollout: str = "",
 ) -> None:
     """Write the model's config; called again, it is changed."""
     file = root / "configs" / "models" / f"{MODEL}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(
-        _CONFIG.format(model=MODEL, recipe=recipe, replicas=replicas, alerts=alerts, margin=margin)
+        _CONFIG.format(
+            model=MODEL,
+            recipe=recipe,
+            replicas=replicas,
+            alerts=alerts,
+            margin=margin,
+            rollout=rollout,
+        )
     )
 
 
