@@ -265,7 +265,8 @@ def _report(
             "MLflow's p50 / compiled p99",
             theirs[1].p50_ms / compiled[1].p99_ms,
             ">=",
-            50 / leeway,
+            # One request in a hundred waits for whatever else runs on these cores.
+            50 / leeway**2,
         ),
         claim(
             "start to first answer / MLflow's",

@@ -44,9 +44,8 @@ STEPS = (
     "Build",
     "Start rollout",
     "Roll out",
-    "Show release",
 )
-"""Of a delivery, in their order."""
+"""Of a delivery, in their order, up to the champion; what follows shows it."""
 
 # fork server: the processes must not have the threads of the test's own Prefect client
 _context = multiprocessing.get_context("forkserver")
