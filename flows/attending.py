@@ -12,17 +12,22 @@ from tasks.rollout import advance_rollout, count_news
 
 _ATTENDED = timedelta(minutes=2)
 """A look that is farther away is another flow run: nobody waits for it."""
+_LONGEST = timedelta(minutes=15)
+"""So long one flow run holds the model; others have their turn before the next one."""
 _GLANCE_SECONDS = 1.0
 
 
 def attend_rollout(model: str, release_id: str) -> RolloutReport:
     """Carry a rollout on until it has ended, a person is asked, or the next look is far away."""
+    begun = datetime.now(UTC)
     while True:
         report = advance_rollout(release_id)
         look_at = report.decision.look_at
         if report.ended or look_at is None:
             return report
-        far = look_at - datetime.now(UTC) > _ATTENDED or report.state.phase is Phase.PAUSED
+        now = datetime.now(UTC)
+        far = look_at - now > _ATTENDED or now - begun > _LONGEST
+        far = far or report.state.phase is Phase.PAUSED
         if far and run_later("rollout", model, look_at, f"{release_id}-{len(report.events)}"):
             return report
         if report.state.phase is Phase.PAUSED:

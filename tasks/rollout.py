@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from modelyard.adapters.mirroring import mirror_releases
@@ -50,22 +51,24 @@ def advance_rollout(release_id: str) -> RolloutReport:
     workspace = Workspace.find()
     conductor = Conductor(workspace, workspace.ledger.release_by_id(release_id))
     report = conductor.advance()
-    _show(workspace, report)
     if report.ended:
         _tell(workspace, report)
+    _show(workspace, report)
     return report
 
 
 def find_rollout(model: str) -> str | None:
-    """Return the id of the release that is being rolled out, if one is."""
-    release = Workspace.find().ledger.unfinished(model)
-    rolls_out = release is not None and release.state is ReleaseState.ROLLING_OUT
-    return release.id if release is not None and rolls_out else None
+    """Return the id of the release whose rollout has not ended, if there is one."""
+    ledger = Workspace.find().ledger
+    release = ledger.unfinished(model)
+    if release is not None and release.state is ReleaseState.ROLLING_OUT:
+        return release.id
+    return ledger.open_rollout(model)
 
 
 def count_news(release_id: str) -> int:
     """Return how much has happened in a rollout: more than before is news."""
-    return len(Workspace.find().ledger.rollout(release_id))
+    return Workspace.find().ledger.rollout_length(release_id)
 
 
 @step("Answer rollout")
@@ -154,10 +157,15 @@ def put_back(release: Release, reason: str) -> ServiceStatus:
     workspace = Workspace.find()
     champion = workspace.ledger.champion(release.model)
     interrupted = workspace.ledger.unfinished(release.model)
+    why = f"roll back: {reason}"
+    rollout = None
+    if interrupted is not None and interrupted.state is ReleaseState.ROLLING_OUT:
+        rollout = Conductor(workspace, interrupted)
+        with suppress(RefusedError):  # it was decided against already
+            rollout.tell(Answer.ABORT, why)
     status = put_in_traffic(workspace, release.model, str(release.version), release.build)
     page = rollback_page(release, champion, reason, status)
     publish_page(artifact_key("release", release.model), page, f"Serves at {status.url}")
-    why = f"roll back: {reason}"
     if interrupted is not None:
         workspace.ledger.record(interrupted.id, ReleaseState.ABORTED, interrupted.delivery, why=why)
     workspace.ledger.promote(
@@ -167,6 +175,8 @@ def put_back(release: Release, reason: str) -> ServiceStatus:
         former=ReleaseState.ROLLED_BACK,
     )
     mirror_releases(workspace, release.model)
+    if rollout is not None:
+        rollout.advance()
     return status
 
 

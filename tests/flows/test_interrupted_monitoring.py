@@ -89,8 +89,8 @@ def test_retraining_killed_at_every_step_retrains_once(
         Kill("Decide", "unrecorded"),
         Kill("Decide", "completed"),
         Kill("Take rows", "completed"),
-        Kill("Roll out", "completed"),
-        Kill("Promote", "unrecorded"),
+        Kill("Start rollout", "completed"),
+        Kill("Roll out", "recorded"),
         Kill("Note outcome", "running"),
     )
     for kill in kills:

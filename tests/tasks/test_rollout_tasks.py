@@ -131,9 +131,13 @@ def test_a_release_that_was_compared_with_another_champion_is_not_promoted(
     start_rollout.fn(late.delivery, late.registration, late.build)
     rival = late.delivery.model_copy(update={"id": "rival"})
     monitored.ledger.open_release(rival, why="test")
-    for state in (*PATH, ReleaseState.ROLLING_OUT):
-        payload = late.build if state is ReleaseState.BUILT else rival
+    for state, payload in zip(PATH, (late.judged, late.gated, late.candidate), strict=False):
         monitored.ledger.record("rival", state, payload, why="test")
+    monitored.ledger.number(
+        "rival", None, lambda version: late.registration.model_copy(update={"version": version})
+    )
+    for state in (ReleaseState.BUILT, ReleaseState.ROLLING_OUT):
+        monitored.ledger.record("rival", state, late.build, why="test")
     first = monitored.ledger.champion(MODEL)
     assert first is not None
     monitored.ledger.promote("rival", expected=first.id, why="somebody else was faster")

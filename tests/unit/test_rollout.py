@@ -129,7 +129,7 @@ def test_a_person_is_waited_for_before_all_of_the_traffic() -> None:
     steps = (Step(weight=50, bake=BAKE), Step(weight=100))
     asked = after(10, good, steps=steps, approval=True)
     assert asked.action is Action.PAUSE
-    paused = event(EventKind.PAUSED, 10, why=asked.why)
+    paused = event(EventKind.PAUSED, 10, {"asks_approval": asked.asks_approval}, why=asked.why)
     waiting = after(500, good, paused, steps=steps, approval=True)
     assert (waiting.action, waiting.why) == (Action.WAIT, asked.why)
     resumed = event(EventKind.RESUMED, 600)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from modelyard.domain.analysis import analyse, look_confidence, measure_gain
+from modelyard.domain.analysis import analyse, look_confidence, mark_dry_runs, measure_gain
 from modelyard.domain.metrics import Interval
 from modelyard.domain.observed import (
     MEASUREMENTS,
@@ -113,11 +113,19 @@ def test_where_no_former_release_is_asked_a_fixed_share_counts() -> None:
     assert "at most 1.00%" in convicted.limit
 
 
+def test_callers_that_are_wrong_convict_nobody_whom_no_other_release_is_compared_with() -> None:
+    alone = Trials(hits=30, count=1000, former_hits=0, former_count=0)
+    beside = Trials(hits=30, count=1000, former_hits=3, former_count=1000)
+    assert "refusals" not in found(seen().model_copy(update={"refused": alone}))
+    refused = found(seen().model_copy(update={"refused": beside}))["refusals"]
+    assert refused.verdict is Verdict.FAILED
+
+
 def test_a_measurement_may_be_shown_and_decide_nothing() -> None:
     rules = RULES.model_copy(update={"dry_run": frozenset({"variety"})})
-    measured = found(seen(answers=("7",)), rules=rules)["variety"]
-    assert measured.dry_run
-    assert measured.verdict is Verdict.FAILED
+    measured = mark_dry_runs(analyse([seen(answers=("7",))], rules, EXPECTED), rules)
+    assert [m.name for m in measured if m.verdict is Verdict.FAILED] == ["variety"]
+    assert [m.name for m in measured if m.dry_run] == ["variety"]
 
 
 def test_sound_releases_are_convicted_no_more_often_than_is_said() -> None:

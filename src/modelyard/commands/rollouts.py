@@ -62,7 +62,7 @@ def _tell(model: str, answer: Answer, reason: str, *, as_json: bool, verbose: bo
     """Record what a person says, and carry it out here, unless a flow run is about to."""
     from modelyard.adapters.rollouts.conducting import Conductor, rolling_out
     from modelyard.adapters.workspace import Workspace
-    from modelyard.errors import ConflictError
+    from modelyard.errors import ConflictError, RolloutError
 
     flow = load_flow("flows.model_rollout", "roll_out_model", model, verbose=verbose)
     workspace = Workspace.find()
@@ -75,8 +75,10 @@ def _tell(model: str, answer: Answer, reason: str, *, as_json: bool, verbose: bo
         console.print("Recorded; the flow run that watches this rollout carries it out.")
         return
     with shown_steps():
-        report = flow(model)
+        report = flow(model) or Conductor(workspace, release).advance()
     if as_json:
         console.print_json(report.model_dump_json())
     else:
         show_rollout(report)
+    if report.ended and report.promoted is (answer is Answer.ABORT):
+        raise RolloutError(f"{model} {report.version}: {report.state.why}")

@@ -24,6 +24,8 @@ from modelyard.domain.observed import (
 from modelyard.domain.rollout import Measurement, Verdict
 from modelyard.domain.sequential import Trials, log_evidence, log_evidence_above, pooled
 
+_CALLERS_FAULT = Allowance(margin=0.001, most=0.5)
+"""Callers that are wrong are refused by any release: only the comparison tells."""
 _NO_ANSWER = Allowance(margin=0.0, most=0.001)
 
 
@@ -36,8 +38,8 @@ def analyse(
     found = [measure_replicas(newest.ready, newest.wanted, ended, most_restarts=rules.restarts)]
     if errors := [look.errors for look in seen if look.errors is not None]:
         found.append(measure_share("errors", errors, rules.errors, rules.evidence))
-    if refused := [look.refused for look in seen if look.refused is not None]:
-        found.append(measure_share("refusals", refused, rules.errors, rules.evidence))
+    if refused := [t for look in seen if (t := look.refused) is not None and t.former_count]:
+        found.append(measure_share("refusals", refused, _CALLERS_FAULT, rules.evidence))
     if slow := [look.slow for look in seen if look.slow is not None]:
         name = f"slower than {rules.slow_after / timedelta(milliseconds=1):g} ms"
         found.append(measure_share(name, slow, rules.slow, rules.evidence))
@@ -48,6 +50,11 @@ def analyse(
             measure_disagreement(both, expected, rules.disagreement, rules.evidence),
             measure_variety(both, rules.evidence),
         ]
+    return tuple(found)
+
+
+def mark_dry_runs(found: Sequence[Measurement], rules: AnalysisRules) -> tuple[Measurement, ...]:
+    """Return the measurements, marked where the rules want them to be of no consequence."""
     return tuple(m.model_copy(update={"dry_run": m.name in rules.dry_run}) for m in found)
 
 

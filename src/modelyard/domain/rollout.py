@@ -12,7 +12,7 @@ abort, inconclusive pauses).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -33,6 +33,8 @@ class Verdict(StrEnum):
     FAILED = "failed"
 
 
+_WHILE_PAUSED = timedelta(minutes=10)
+"""A person's answer is heard at once; only looks come no more often."""
 _SEVERITY = {verdict: rank for rank, verdict in enumerate(Verdict)}
 
 
@@ -154,6 +156,8 @@ class Rollout(Value):
     approved: bool = False
     waved_on: int | None = None
     """The step in which a person said that what is not told does not matter."""
+    asks_approval: bool = False
+    """Whether it waits for approval, and not for a person's word on what the looks leave open."""
     looks: tuple[Look, ...] = ()
     """Of this step, oldest first."""
     earlier: tuple[Look, ...] = ()
@@ -197,7 +201,9 @@ class Decision(Value):
     action: Action
     why: str
     look_at: datetime | None = None
-    """None where there is nothing to wait for but a person."""
+    """When to look again; None where there is nothing to wait for."""
+    asks_approval: bool = False
+    """Of a pause: whether the config asks for it, and not what was seen."""
 
 
 class RolloutReport(Value):
@@ -249,12 +255,11 @@ def _changes(state: Rollout, event: RolloutEvent) -> dict[str, Any]:
         case EventKind.LOOKED:
             return {"looks": (*state.looks, Look.model_validate(event.payload))}
         case EventKind.PAUSED:
-            return {"phase": Phase.PAUSED, "why": event.why}
+            asks_approval = bool(event.payload.get("asks_approval"))
+            return {"phase": Phase.PAUSED, "why": event.why, "asks_approval": asks_approval}
         case EventKind.RESUMED:
-            resumed = {"phase": Phase.BAKING, "why": event.why}
-            if state.looks and state.looks[-1].verdict is Verdict.INCONCLUSIVE:
-                return {**resumed, "waved_on": state.step}
-            return {**resumed, "approved": True}
+            answered = {"approved": True} if state.asks_approval else {"waved_on": state.step}
+            return {"phase": Phase.BAKING, "why": event.why, **answered}
         case EventKind.PROMOTED:
             return {"phase": Phase.PROMOTING, "why": event.why}
         case EventKind.ABORTED:
@@ -272,7 +277,8 @@ def decide(state: Rollout, now: datetime) -> Decision:
     if newest is not None and (why := _gives_up(state, newest)):
         return Decision(action=Action.ABORT, why=why)
     if state.phase is Phase.PAUSED:
-        return Decision(action=Action.WAIT, why=state.why, look_at=now + state.plan.look_every)
+        look_at = now + max(state.plan.look_every, _WHILE_PAUSED)
+        return Decision(action=Action.WAIT, why=state.why, look_at=look_at)
     if now < state.baked_at:
         return _wait(state, now, f"bakes until {state.baked_at:%Y-%m-%d %H:%M:%S} UTC")
     if newest is None or newest.at < state.baked_at:
@@ -283,10 +289,10 @@ def decide(state: Rollout, now: datetime) -> Decision:
     if not state.is_last:
         following = state.plan.steps[state.step + 1]
         if state.plan.approval and not state.approved and following.weight == 100:
-            return Decision(action=Action.PAUSE, why="waits for approval before all of the traffic")
+            return _ask("waits for approval before all of the traffic")
         return Decision(action=Action.ENTER, why=_passed(state))
     if state.plan.approval and not state.approved:
-        return Decision(action=Action.PAUSE, why="waits for approval before it becomes champion")
+        return _ask("waits for approval before it becomes champion")
     return Decision(action=Action.PROMOTE, why=_passed(state))
 
 
@@ -310,6 +316,10 @@ def wanted_fleets(state: Rollout, new: Fleet, former: Fleet | None) -> tuple[Fle
 
 def _sized(fleet: Fleet, weight: int, replicas: int) -> Fleet:
     return fleet.model_copy(update={"weight": weight, "replicas": replicas})
+
+
+def _ask(why: str) -> Decision:
+    return Decision(action=Action.PAUSE, why=why, asks_approval=True)
 
 
 def _gives_up(state: Rollout, newest: Look) -> str:

@@ -7,7 +7,7 @@ from sqlalchemy.exc import IntegrityError
 
 from modelyard.domain.rollout import RolloutEvent
 from modelyard.errors import ConflictError
-from modelyard.ledger.schema import rollout_events
+from modelyard.ledger.schema import releases, rollout_events
 
 
 class Rollouts:
@@ -24,6 +24,29 @@ class Rollouts:
             RolloutEvent.model_validate({name: row[name] for name in RolloutEvent.model_fields})
             for row in rows
         )
+
+    def rollout_length(self, release_id: str) -> int:
+        """Return how many events the rollout of a release has."""
+        query = sa.select(sa.func.count()).where(rollout_events.c.release_id == release_id)
+        with self._engine.connect() as connection:
+            return connection.scalar(query) or 0
+
+    def open_rollout(self, model: str) -> str | None:
+        """Return the id of the release whose rollout began last and has not ended, if any."""
+        ended = sa.select(rollout_events.c.release_id).where(rollout_events.c.kind == "ended")
+        query = (
+            sa.select(rollout_events.c.release_id)
+            .join(releases, releases.c.id == rollout_events.c.release_id)
+            .where(
+                releases.c.model == model,
+                rollout_events.c.place == 0,
+                rollout_events.c.release_id.not_in(ended),
+            )
+            .order_by(rollout_events.c.at.desc())
+            .limit(1)
+        )
+        with self._engine.connect() as connection:
+            return connection.scalar(query)
 
     def record_rollout(self, release_id: str, event: RolloutEvent, *, place: int) -> None:
         """Append an event at a place of the history, counted from 0.

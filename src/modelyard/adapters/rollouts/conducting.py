@@ -7,6 +7,7 @@ look, decide, record, and then act. What was recorded and not done is done by th
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
@@ -33,7 +34,7 @@ from modelyard.domain.rollout import (
     wanted_fleets,
 )
 from modelyard.domain.rollout_plan import Plan, Step, Strategy, plan_steps
-from modelyard.domain.values import Fleet, Service, ServiceStatus, Value
+from modelyard.domain.values import Fleet, Service, Value
 from modelyard.errors import ConflictError, RefusedError, RolloutError, UnknownReleaseError
 from modelyard.ledger import acting_person
 
@@ -102,6 +103,7 @@ class Conductor:
 
         Raises RefusedError where that is not asked or cannot be any more.
         """
+        self.start()
         state = self.state
         if state.phase not in (Phase.BAKING, Phase.PAUSED):
             raise RefusedError(
@@ -127,7 +129,10 @@ class Conductor:
             case Phase.ENDED:
                 return Decision(action=Action.WAIT, why=state.why)
             case _:
-                return self._watch(state)
+                release = self._ledger.release_by_id(self.release.id)
+                if release.state is ReleaseState.ROLLING_OUT:
+                    return self._watch(state)
+                self._record(EventKind.ABORTED, release.events[-1].why)  # given up elsewhere
         return None
 
     def _watch(self, state: Rollout) -> Decision | None:
@@ -135,18 +140,22 @@ class Conductor:
             return None
         now = self._clock()
         if self._is_due(state, now):
+            both = None if state.plan.expected is None else self._both
             fleets = self._fleets(state)
             mine = sum(f.replicas for f in fleets if f.version == self.release.version)
-            look = look_at(self._target, state, self.release, self.former, self._both, now, mine)
+            look = look_at(self._target, state, self.release, self.former, both, now, mine)
             self._record(EventKind.LOOKED, look.verdict.value, look)
         decision = decide(self.state, now)
         match decision.action:
             case Action.WAIT:
-                return decision if self._synced() else None  # what died meanwhile is replaced
+                with suppress(RolloutError):  # what cannot be replaced is missed at the next look
+                    self._sync(self.state)
+                return decision
             case Action.ENTER:
                 self._record(EventKind.ENTERED, decision.why, _Entered(step=state.step + 1))
             case Action.PAUSE:
-                self._record(EventKind.PAUSED, decision.why)
+                asked = _Paused(asks_approval=decision.asks_approval)
+                self._record(EventKind.PAUSED, decision.why, asked)
             case Action.PROMOTE:
                 self._record(EventKind.PROMOTED, decision.why)
             case Action.ABORT:
@@ -181,34 +190,35 @@ class Conductor:
         except ConflictError as err:
             self._record(EventKind.ABORTED, str(err))
             return
-        self._record(EventKind.ENDED, "champion")
+        self._workspace.leave_other_targets(self.release.model, self._config.service.target)
         mirror_releases(self._workspace, self.release.model)
+        self._record(EventKind.ENDED, "champion")
 
     def _abort(self, why: str) -> None:
         model = self.release.model
         champion = self._ledger.champion(model)
-        if champion is None:
-            self._target.remove(model)
+        if champion is None or not self._fits(champion):
+            self._target.remove(model)  # what serves elsewhere goes on
         else:
-            self._put(self._service((fleet_of(self._workspace, champion),)))
+            self._target.sync(self._service((fleet_of(self._workspace, champion),)))
+            self._workspace.leave_other_targets(model, self._config.service.target)
         if self._ledger.release_by_id(self.release.id).state is ReleaseState.ROLLING_OUT:
             self._ledger.record(self.release.id, ReleaseState.ABORTED, self.release.build, why=why)
-        self._record(EventKind.ENDED, "aborted")
         mirror_releases(self._workspace, model)
+        self._record(EventKind.ENDED, "aborted")
 
     def _sync(self, state: Rollout) -> None:
-        self._put(self._service(self._fleets(state)))
+        self._target.sync(self._service(self._fleets(state)))
 
-    def _put(self, service: Service) -> ServiceStatus:
-        status = self._target.sync(service)
-        self._workspace.leave_other_targets(service.model, self._config.service.target)
-        return status
+    def _fits(self, release: Release) -> bool:
+        """Whether the target can serve a release: containers need an image."""
+        return self._config.service.target != "docker" or release.build.image is not None
 
     def _fleets(self, state: Rollout) -> tuple[Fleet, ...]:
         new = fleet_of(self._workspace, self.release)
         former = None if self.former is None else fleet_of(self._workspace, self.former)
-        if self._config.service.target == "local":
-            former = None  # a local service has one fleet
+        if self._config.service.target == "local" or not (self.former and self._fits(self.former)):
+            former = None  # a local service has one fleet, and some releases are served elsewhere
         return wanted_fleets(state, new, former)
 
     def _service(self, fleets: tuple[Fleet, ...]) -> Service:
@@ -273,6 +283,10 @@ class Conductor:
 
 class _Entered(Value):
     step: int
+
+
+class _Paused(Value):
+    asks_approval: bool
 
 
 def rolling_out(workspace: Workspace, model: str) -> Release:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from modelyard.adapters.rollouts.rescoring import BothReleases
 from modelyard.adapters.target import Target
-from modelyard.domain.analysis import analyse
+from modelyard.domain.analysis import analyse, mark_dry_runs
 from modelyard.domain.observed import Seen
 from modelyard.domain.releases import Release
 from modelyard.domain.rollout import (
@@ -18,12 +18,7 @@ from modelyard.domain.rollout import (
 from modelyard.domain.sequential import Trials
 from modelyard.domain.traffic import FleetTraffic, TrafficChange
 from modelyard.domain.values import ReplicaState
-from modelyard.errors import (
-    EngineUnavailableError,
-    InvalidInputError,
-    ServiceUnavailableError,
-    TransientError,
-)
+from modelyard.errors import ModelYardError, ServiceUnavailableError
 
 
 def look_at(
@@ -59,8 +54,8 @@ def look_at(
             if mirrored:  # what is answered now is compared at the next look
                 url = _fleet_url(target, new)
                 since = state.seen[-1].until if state.seen else state.started_at
-                both.mirror(url, since, now)
-    except (TransientError, EngineUnavailableError, InvalidInputError) as err:
+                both.mirror(url, since, now, budget=state.plan.look_every / 2)
+    except ModelYardError as err:
         broken = Measurement(
             name="looking",
             verdict=Verdict.ERROR,
@@ -69,7 +64,7 @@ def look_at(
             reason=f"{version} could not be looked at: {err}",
         )
         return Look(at=now, measurements=(broken,))
-    return Look(at=now, measurements=tuple(found), seen=seen)
+    return Look(at=now, measurements=mark_dry_runs(found, state.plan.rules), seen=seen)
 
 
 def _count(
@@ -86,6 +81,10 @@ def _count(
     there = {replica.id: replica.restarts for replica in mine}
     traffic = target.traffic(new.model)
     errors = refused = slow = None
+    # A gateway that began anew: the whole service was stopped, or the engine was.
+    stopped = bool(
+        traffic and before and before.traffic and before.traffic.gateway != traffic.gateway
+    )
     if traffic is not None and before is not None and before.traffic is not None:
         change = traffic.change(before.traffic)
         both = str(new.version), None if former is None else former.version
@@ -96,7 +95,7 @@ def _count(
         wanted=replicas,
         ready=sum(replica.state is ReplicaState.READY for replica in mine),
         replicas=there,
-        ended=0 if before is None else _ended(before.replicas, there),
+        ended=0 if before is None or stopped else _ended(before.replicas, there),
         traffic=traffic,
         errors=errors,
         refused=refused,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
@@ -33,19 +34,22 @@ from modelyard.domain.releases import Release
 from modelyard.domain.rollout import Measurement
 from modelyard.domain.values import Contract
 from modelyard.errors import (
-    BundleError,
     ConfigError,
     DataError,
     InvalidInputError,
+    ModelCodeError,
+    ModelYardError,
     ServiceUnavailableError,
 )
 from modelyard.serving.bundle import load_bundle
 from modelyard.serving.frames import predict_frame
+from modelyard.serving.predictor import model_code
 
 MOST_ROWS = 500
 """Rows of the traffic that one look compares."""
 MOST_LABELLED = 10_000
 _MOST_HOLDOUT = 2_000
+_MIRROR_SECONDS = 5.0
 _APART = 0.95
 """Numbers that are farther apart than this share of the holdout's rows were are another answer."""
 
@@ -78,8 +82,11 @@ class BothReleases:
         if former is None or not _alike(new.delivery.contract, former.delivery.contract):
             return None
         try:
-            return cls(workspace, new, former)
-        except BundleError:  # a release whose files are gone serves on, and cannot be asked here
+            with model_code("to be loaded"):
+                return cls(workspace, new, former)
+        except (
+            ModelYardError
+        ):  # a release whose files or code are gone serves on, and tells nothing
             return None
 
     def expected(self) -> Expected | None:
@@ -97,16 +104,20 @@ class BothReleases:
 
     def rescore(
         self, since: datetime, until: datetime, expected: Expected, *, mirrored: bool
-    ) -> Rescored:
+    ) -> Rescored | None:
         """Compare what the new release answered in [since, until) with what the other one would.
 
-        `mirrored` takes the copies that it answered in the shadow.
+        `mirrored` takes the copies that it answered in the shadow. None where the former release
+        fails on rows that the new one has answered: that is nothing against the new one.
         """
         rows = self._log.answered(
             str(self._new.version), since, until, most=MOST_ROWS, mirrored=mirrored
         )
         nothing = Outcomes(np.empty(0), None)
-        said = _Pair(nothing, nothing) if rows.empty else self._answered(rows)
+        try:
+            said = _Pair(nothing, nothing) if rows.empty else self._answered(rows)
+        except ModelCodeError:
+            return None
         return Rescored(
             rows=len(rows),
             differing=int(said.differ(expected.tolerance).sum()),
@@ -131,24 +142,25 @@ class BothReleases:
         metric = find_metric(config.evaluation.primary_metric, config.task)
         gain, size = None, 0.0
         if len(rows) >= LEAST_ROWS:
-            said = self._answered(rows)
-            truth = as_truth(rows[LABEL], self._contract)
-            new, former = said.new.for_metric(metric), said.former.for_metric(metric)
             level = look_confidence(look, rules.evidence)
             try:
+                truth = as_truth(rows[LABEL], self._contract)
+                said = self._answered(rows)
+                new, former = said.new.for_metric(metric), said.former.for_metric(metric)
                 size = abs(metric(truth, former))
                 gain = paired_difference(metric, truth, new, former, confidence=level)
-            except InvalidInputError:  # the metric is not defined on so few or such labels
+            except (InvalidInputError, ModelCodeError):  # not defined on so few, or such, labels
                 gain = None
         return measure_gain(
             metric.name, gain, len(rows), margin=rules.loss * size, wanted=rules.labels
         )
 
-    def mirror(self, url: str, since: datetime, until: datetime) -> None:
+    def mirror(self, url: str, since: datetime, until: datetime, *, budget: timedelta) -> None:
         """Send copies of what the former release answered in [since, until) to the new one.
 
-        Who asked has long been answered. What the new release says is in its log, and what it
-        fails at in the gateway's counts. Raises ConfigError where a key is needed and none is set.
+        As many as it answers within `budget`. Who asked has long been answered. What the new
+        release says is in its log, and what it fails at in the gateway's counts. Raises
+        ConfigError where a key is needed and none is set.
         """
         contract = self._contract
         if self._workspace.project.platform.gateway.api_keys and not os.environ.get(
@@ -160,8 +172,11 @@ class BothReleases:
         rows = self._log.answered(str(self._former.version), since, until, most=MOST_ROWS)
         named = {contract.id: ID, contract.time: TIME}
         copies = rows.assign(**{name: rows[of] for name, of in named.items() if name is not None})
-        with ServiceClient(url, contract) as client:
+        end = time.monotonic() + budget.total_seconds()
+        with ServiceClient(url, contract, timeout_seconds=_MIRROR_SECONDS) as client:
             for place, request in enumerate(rows[REQUEST_ID] + "-" + rows[ROW].astype(str)):
+                if time.monotonic() > end:
+                    return
                 with suppress(DataError, ServiceUnavailableError):
                     client.predict(copies.iloc[place : place + 1], f"{MIRRORED}{request}"[:128])
 
