@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime
 
 import pytest
 
 from modelyard.adapters.traffic import put_in_traffic
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.releases import ReleaseState
+from modelyard.domain.rollout import EventKind, RolloutEvent
 from modelyard.errors import RefusedError, RolloutError, UnknownReleaseError
 from tasks.data import open_delivery
 from tasks.registration import show_release
-from tasks.rollout import advance_rollout, choose_former_release, put_back, start_rollout
+from tasks.rollout import (
+    advance_rollout,
+    choose_former_release,
+    find_rollout,
+    put_back,
+    start_rollout,
+)
 from tests.projects import (
     FIRST,
     MODEL,
@@ -150,6 +158,30 @@ def test_a_release_that_was_compared_with_another_champion_is_not_promoted(
     aborted = monitored.ledger.release_by_id(late.delivery.id)
     assert aborted.state is ReleaseState.ABORTED
     assert "another champion" in aborted.events[-1].why
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_what_a_kill_left_open_behind_a_promotion_is_closed_and_changes_no_traffic(
+    monitored: Workspace, replaced: bool
+) -> None:
+    first = monitored.ledger.champion(MODEL)
+    assert first is not None
+    late = build(SECOND)
+    start_rollout.fn(late.delivery, late.registration, late.build)
+    put_in_traffic(monitored, MODEL, "1.0.1", late.build)
+    decided = RolloutEvent(kind=EventKind.PROMOTED, at=datetime.now(UTC), by="ada", why="sound")
+    monitored.ledger.record_rollout(late.delivery.id, decided, place=1)
+    monitored.ledger.promote(late.delivery.id, expected=first.id, why="killed right after it")
+    if replaced:
+        put_back.fn(first, "it was better")
+    assert find_rollout(MODEL) == late.delivery.id
+    closed = advance_rollout.fn(late.delivery.id)
+    assert (closed.ended, closed.promoted) == (True, True)
+    assert closed.service is not None
+    assert closed.service.weights == {"1.0.0" if replaced else "1.0.1": 100}
+    assert aliases(monitored) == {"champion": "1" if replaced else "2"}
+    assert monitored.ledger.incidents(MODEL) == ()
+    assert find_rollout(MODEL) is None
 
 
 def test_a_release_whose_bundle_is_gone_or_changed_is_not_gone_back_to(

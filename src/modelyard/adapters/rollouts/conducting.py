@@ -120,19 +120,21 @@ class Conductor:
 
     def _step(self) -> Decision | None:
         """Do the next thing; return a decision once there is nothing to do now."""
-        state = self.state
+        state, release = self.state, self._ledger.release_by_id(self.release.id)
+        rolls_out = release.state is ReleaseState.ROLLING_OUT
         match state.phase:
-            case Phase.PROMOTING:
-                self._promote()
-            case Phase.ABORTING:
-                self._abort(state.why)
             case Phase.ENDED:
                 return Decision(action=Action.WAIT, why=state.why)
-            case _:
-                release = self._ledger.release_by_id(self.release.id)
-                if release.state is ReleaseState.ROLLING_OUT:
-                    return self._watch(state)
-                self._record(EventKind.ABORTED, release.events[-1].why)  # given up elsewhere
+            case Phase.ABORTING:
+                self._abort(state.why)
+            case Phase.PROMOTING if rolls_out:
+                self._promote()
+            case Phase.PROMOTING if release.state is ReleaseState.CHAMPION:
+                self._end("champion")
+            case _ if rolls_out:
+                return self._watch(state)
+            case _:  # given up elsewhere, or replaced before its end was recorded
+                self._record(EventKind.ABORTED, release.events[-1].why)
         return None
 
     def _watch(self, state: Rollout) -> Decision | None:
@@ -190,9 +192,7 @@ class Conductor:
         except ConflictError as err:
             self._record(EventKind.ABORTED, str(err))
             return
-        self._workspace.leave_other_targets(self.release.model, self._config.service.target)
-        mirror_releases(self._workspace, self.release.model)
-        self._record(EventKind.ENDED, "champion")
+        self._end("champion")
 
     def _abort(self, why: str) -> None:
         model = self.release.model
@@ -201,11 +201,17 @@ class Conductor:
             self._target.remove(model)  # what serves elsewhere goes on
         else:
             self._target.sync(self._service((fleet_of(self._workspace, champion),)))
-            self._workspace.leave_other_targets(model, self._config.service.target)
         if self._ledger.release_by_id(self.release.id).state is ReleaseState.ROLLING_OUT:
             self._ledger.record(self.release.id, ReleaseState.ABORTED, self.release.build, why=why)
+        self._end("aborted")
+
+    def _end(self, why: str) -> None:
+        """Leave one service and one registry that say what the ledger says; close the history."""
+        model, target = self.release.model, self._config.service.target
+        if self._target.status(model) is not None:
+            self._workspace.leave_other_targets(model, target)
         mirror_releases(self._workspace, model)
-        self._record(EventKind.ENDED, "aborted")
+        self._record(EventKind.ENDED, why)
 
     def _sync(self, state: Rollout) -> None:
         self._target.sync(self._service(self._fleets(state)))
@@ -269,13 +275,14 @@ class Conductor:
         self._history.append(event)
 
     def _report(self, decision: Decision) -> RolloutReport:
+        release = self._ledger.release_by_id(self.release.id)
         return RolloutReport(
             model=self.release.model,
             version=str(self.release.version),
             former=None if self.former is None else self.former.version,
             state=self.state,
             decision=decision,
-            promoted=self._ledger.release_by_id(self.release.id).state is ReleaseState.CHAMPION,
+            promoted=release.payload(ReleaseState.CHAMPION) is not None,
             service=self._target.status(self.release.model),
             events=tuple(self._history),
         )
