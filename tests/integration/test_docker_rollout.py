@@ -102,7 +102,7 @@ def test_a_release_in_the_shadow_answers_nobody_and_is_found_out(
     answered = log.answered(champion.version, *whole, most=1_000_000)
     assert set(copies["__id"]) <= set(answered["__id"])
     event_times = (project.until(0), project.until(24 * 400))
-    assert set(log.read(*event_times)["__release"]) == {champion.version}
+    assert report.version not in set(log.read(*event_times)["__release"])
 
 
 def test_a_canary_is_healed_refuses_rivals_and_ends_when_a_person_says_so(
