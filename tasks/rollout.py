@@ -95,7 +95,7 @@ def reconcile_service(model: str) -> list[Finding]:
     service = workspace.project.model(model).service
     before = workspace.target(service.target).status(model)
     version = str(champion.version)
-    after = put_in_traffic(workspace, model, version, champion.build)
+    after = put_in_traffic(workspace, champion)
     return [
         Finding(words=words, mended=True) for words in _differences(before, after, version, service)
     ]
@@ -163,7 +163,7 @@ def put_back(release: Release, reason: str) -> ServiceStatus:
         rollout = Conductor(workspace, interrupted)
         with suppress(RefusedError):  # it was decided against already
             rollout.tell(Answer.ABORT, why)
-    status = put_in_traffic(workspace, release.model, str(release.version), release.build)
+    status = put_in_traffic(workspace, release)
     page = rollback_page(release, champion, reason, status)
     publish_page(artifact_key("release", release.model), page, f"Serves at {status.url}")
     if interrupted is not None:

@@ -122,7 +122,7 @@ def test_releases_replace_each_other_and_come_back(monitored: Workspace) -> None
 def test_rolling_back_gives_an_interrupted_rollout_up_for_good(monitored: Workspace) -> None:
     interrupted = build(SECOND)
     start_rollout.fn(interrupted.delivery, interrupted.registration, interrupted.build)
-    service = put_in_traffic(monitored, MODEL, "1.0.1", interrupted.build)
+    service = put_in_traffic(monitored, monitored.ledger.release(MODEL, "1.0.1"))
     assert version_at(service.url) == "1.0.1"
 
     put_back.fn(choose_former_release.fn(MODEL), "it was interrupted, and wrong")
@@ -168,7 +168,7 @@ def test_what_a_kill_left_open_behind_a_promotion_is_closed_and_changes_no_traff
     assert first is not None
     late = build(SECOND)
     start_rollout.fn(late.delivery, late.registration, late.build)
-    put_in_traffic(monitored, MODEL, "1.0.1", late.build)
+    put_in_traffic(monitored, monitored.ledger.release(MODEL, "1.0.1"))
     decided = RolloutEvent(kind=EventKind.PROMOTED, at=datetime.now(UTC), by="ada", why="sound")
     monitored.ledger.record_rollout(late.delivery.id, decided, place=1)
     monitored.ledger.promote(late.delivery.id, expected=first.id, why="killed right after it")

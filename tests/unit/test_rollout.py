@@ -22,6 +22,7 @@ from modelyard.domain.rollout import (
     Verdict,
     decide,
     fold,
+    is_due,
     wanted_fleets,
 )
 from modelyard.domain.rollout_plan import Plan, Step, Strategy, plan_steps
@@ -246,6 +247,18 @@ def test_what_a_person_waves_on_passes_its_step_alone() -> None:
     again = long_after + 15
     entered = (*waved, event(EventKind.ENTERED, long_after + 3, {"step": 1}))
     assert after(again, *entered, looked(again, Verdict.INCONCLUSIVE)).action is Action.WAIT
+
+
+def test_a_look_is_due_when_the_last_one_said_and_no_sooner() -> None:
+    assert is_due(state(), at(0))
+    seen_once = state(looked(9.8, Verdict.SUCCESSFUL))
+    assert not is_due(seen_once, at(9.9))
+    assert is_due(seen_once, at(10))  # it has baked
+    decided = state(looked(10, Verdict.SUCCESSFUL))
+    assert not is_due(decided, at(60))  # who was killed before acting on it, acts on it
+    paused = state(looked(10, Verdict.SUCCESSFUL), event(EventKind.PAUSED, 10))
+    assert not is_due(paused, at(19))
+    assert is_due(paused, at(20))
 
 
 def test_a_delivery_that_waits_is_remembered() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelyard.adapters.workspace import Workspace
-from modelyard.domain.releases import Build, Release
+from modelyard.domain.releases import Release
 from modelyard.domain.values import Fleet, Service, ServiceStatus
 from modelyard.errors import RefusedError
 from modelyard.serving.bundle import bundle_digest
@@ -11,34 +11,30 @@ from modelyard.serving.bundle import bundle_digest
 
 def fleet_of(workspace: Workspace, release: Release) -> Fleet:
     """Return the fleet of a release as its model's config wants it, with all of the traffic."""
-    return _fleet(workspace, release.model, str(release.version), release.build)
-
-
-def put_in_traffic(workspace: Workspace, model: str, version: str, build: Build) -> ServiceStatus:
-    """Ask the model's target for one fleet of this release with all of the traffic."""
-    service = workspace.project.model(model).service
-    status = workspace.target(service.target).sync(
-        Service(
-            model=model,
-            port=service.port,
-            fleets=(_fleet(workspace, model, version, build),),
-            sticky=service.rollout.sticky,
-        )
-    )
-    workspace.leave_other_targets(model, service.target)
-    return status
-
-
-def _fleet(workspace: Workspace, model: str, version: str, build: Build) -> Fleet:
-    service = workspace.project.model(model).service
+    service, build = workspace.project.model(release.model).service, release.build
     return Fleet(
-        version=version,
+        version=str(release.version),
         bundle=str(workspace.project.home / build.bundle),
         digest=build.digest,
         image=build.image,
         replicas=service.replicas,
         limits=service.limits.of_a_replica(),
     )
+
+
+def service_of(workspace: Workspace, model: str, fleets: tuple[Fleet, ...]) -> Service:
+    """Return a model's service of these fleets as its config wants it."""
+    service = workspace.project.model(model).service
+    return Service(model=model, port=service.port, fleets=fleets, sticky=service.rollout.sticky)
+
+
+def put_in_traffic(workspace: Workspace, release: Release) -> ServiceStatus:
+    """Ask the model's target for one fleet of this release with all of the traffic."""
+    target = workspace.project.model(release.model).service.target
+    fleets = (fleet_of(workspace, release),)
+    status = workspace.target(target).sync(service_of(workspace, release.model, fleets))
+    workspace.leave_other_targets(release.model, target)
+    return status
 
 
 def check_stored(workspace: Workspace, release: Release) -> None:

@@ -17,7 +17,9 @@ from rich.table import Table
 from modelyard.adapters.platform import parts as local_platform
 from modelyard.adapters.platform.deployments import Change, apply_deployments
 from modelyard.adapters.platform.parts import Part
+from modelyard.commands.rollouts import look_table
 from modelyard.commands.running import console
+from modelyard.domain.rollout import Look
 from modelyard.project import Project
 
 _WATCH_SECONDS = 2.0
@@ -131,19 +133,13 @@ def _status(found: dict[str, Any]) -> Group:
 
 def _rollout_table(row: dict[str, Any]) -> Table:
     rollout = row["rollout"]
-    table = Table(
-        "",
-        "measured",
-        "finding",
-        title=f"{row['name']} {rollout['version']}: {rollout['phase']}, {rollout['weight']} % "
+    look = Look.model_validate(rollout["look"]) if rollout["look"] else None
+    table = look_table(
+        f"{row['name']} {rollout['version']}: {rollout['phase']}, {rollout['weight']} % "
         f"(step {rollout['step']} of {rollout['steps']})",
-        caption=escape(rollout["why"]) or None,
+        look,
     )
-    for measured in rollout["look"]["measurements"] if rollout["look"] else ():
-        mark = {"successful": "[green]✓[/]", "failed": "[red]✗[/]"}.get(
-            measured["verdict"], "[yellow]?[/]"
-        )
-        table.add_row(mark, measured["name"], escape(measured["reason"]))
+    table.caption = escape(rollout["why"]) or None
     return table
 
 

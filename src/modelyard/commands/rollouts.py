@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from modelyard.commands.delivery import AsJson, Model, Verbose
 from modelyard.commands.running import console, load_flow, shown_steps
-from modelyard.domain.rollout import Answer
+from modelyard.domain.rollout import Answer, Look, RolloutReport, Verdict
 
-if TYPE_CHECKING:
-    from modelyard.domain.rollout import RolloutReport
-
+_MARKS = {Verdict.SUCCESSFUL: "[green]✓[/]", Verdict.FAILED: "[red]✗[/]"}
 Reason = Annotated[str, typer.Option(help="Why; goes into the history.")]
 
 
@@ -44,16 +43,20 @@ def abort(
     _tell(model, Answer.ABORT, reason, as_json=as_json, verbose=verbose)
 
 
+def look_table(title: str, look: Look | None) -> Table:
+    """Return what each measurement of a look showed; nothing yet where there was none."""
+    table = Table("", "measured", "finding", title=title)
+    for measured in look.measurements if look else ():
+        mark = _MARKS.get(measured.verdict, "[yellow]?[/]")
+        table.add_row(mark, measured.name, escape(measured.reason))
+    return table
+
+
 def show_rollout(report: RolloutReport) -> None:
     """Print where a rollout is, and what the newest look showed."""
     looks = report.state.looks
-    table = Table("", "measured", "finding", title=f"Rollout of {report.model} {report.words}")
-    for measured in looks[-1].measurements if looks else ():
-        mark = {"successful": "[green]✓[/]", "failed": "[red]✗[/]"}.get(
-            measured.verdict, "[yellow]?[/]"
-        )
-        table.add_row(mark, measured.name, measured.reason)
-    console.print(table)
+    newest = looks[-1] if looks else None
+    console.print(look_table(f"Rollout of {report.model} {report.words}", newest))
     if not report.ended:
         console.print(f"{report.decision.why}. `modelyard status --watch` shows how it goes on.")
 

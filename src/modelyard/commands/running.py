@@ -65,11 +65,8 @@ class Steps:
         now = time.monotonic()
         with self._lock:
             if news.state == "running":
-                if any(row[0] == news.step for row in self._rows[-2:]):  # a loop: one line for all
-                    self._rows = [
-                        *self._rows[:-2],
-                        *(r for r in self._rows[-2:] if r[0] != news.step),
-                    ]
+                # a loop of one or two steps: one line for all of its rounds
+                self._rows[-2:] = [row for row in self._rows[-2:] if row[0] != news.step]
                 self._rows.append((news.step, "running", now, None))
                 return
             for place in range(len(self._rows) - 1, -1, -1):

@@ -296,6 +296,15 @@ def decide(state: Rollout, now: datetime) -> Decision:
     return Decision(action=Action.PROMOTE, why=_passed(state))
 
 
+def is_due(state: Rollout, now: datetime) -> bool:
+    """Return whether it is time for a look: whoever only passes by in between takes none."""
+    if not state.looks:
+        return True
+    last = state.looks[-1].at
+    look_at = decide(state, last).look_at
+    return look_at is not None and now >= look_at
+
+
 def wanted_fleets(state: Rollout, new: Fleet, former: Fleet | None) -> tuple[Fleet, ...]:
     """Return the fleets that a rollout asks its target for, the former release's first.
 

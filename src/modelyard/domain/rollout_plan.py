@@ -19,7 +19,6 @@ class Strategy(StrEnum):
     """The whole fleet at once; the former one stays ready until the new one has proven itself."""
     CANARY = "canary"
     """A growing share of the traffic."""
-
     SHADOW = "shadow"
     """First a copy of the traffic, whose answers nobody gets; then as blue_green."""
 

@@ -57,9 +57,9 @@ _FIRST_REPLICA_HOST = 10
 _TRIES = 10
 _AT_ONCE = 16
 
-# There is no client of HAProxy's runtime API in its image, but a shell that can open sockets.
 _WHOLE = "END-OF-ANSWER"
 """Comes after an answer: without it some of the answer is missing."""
+# There is no client of HAProxy's runtime API in its image, but a shell that can open sockets.
 _ASK = 'exec 3<>/dev/tcp/127.0.0.1/9999 && printf "%s\\n" "$1" >&3 && cat <&3'
 
 _KEPT_RUNNING: dict[str, Any] = {

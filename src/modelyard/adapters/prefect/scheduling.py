@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
@@ -11,7 +10,7 @@ from prefect.exceptions import ObjectNotFound
 from modelyard.adapters.prefect.steps import announced
 
 
-def run_later(flow: str, model: str, at: datetime, key: str, **parameters: Any) -> bool:
+def run_later(flow: str, model: str, at: datetime, key: str) -> bool:
     """Have `flow/model` run at a time; False where no such deployment exists.
 
     Asking again with the same `key` is no second run.
@@ -20,7 +19,7 @@ def run_later(flow: str, model: str, at: datetime, key: str, **parameters: Any) 
         try:
             run_deployment(
                 f"{flow}/{model}",
-                parameters={"model": model, **parameters},
+                parameters={"model": model},
                 scheduled_time=at,
                 timeout=0,
                 idempotency_key=key,

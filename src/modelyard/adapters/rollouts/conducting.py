@@ -14,7 +14,7 @@ from functools import cached_property
 from modelyard.adapters.mirroring import mirror_releases
 from modelyard.adapters.rollouts.looking import look_at
 from modelyard.adapters.rollouts.rescoring import BothReleases
-from modelyard.adapters.traffic import fleet_of
+from modelyard.adapters.traffic import fleet_of, service_of
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
 from modelyard.domain.gate import Gated
@@ -31,10 +31,11 @@ from modelyard.domain.rollout import (
     RolloutReport,
     decide,
     fold,
+    is_due,
     wanted_fleets,
 )
 from modelyard.domain.rollout_plan import Plan, Step, Strategy, plan_steps
-from modelyard.domain.values import Fleet, Service, Value
+from modelyard.domain.values import Fleet, Value
 from modelyard.errors import ConflictError, RefusedError, RolloutError, UnknownReleaseError
 from modelyard.ledger import acting_person
 
@@ -60,8 +61,9 @@ class Conductor:
         self._former_id = Gated.model_validate(gated).champion_id if gated else None
         self._history = list(self._ledger.rollout(release.id))
 
-    @property
+    @cached_property
     def state(self) -> Rollout:
+        """What the history leads to, until something is added to it."""
         return fold(self._history)
 
     @cached_property
@@ -90,6 +92,7 @@ class Conductor:
                 if len(history) == len(self._history):
                     raise
                 self._history = history  # a person, or another run, was faster
+                self._forget_state()
                 continue
             if decision is not None:
                 return self._report(decision)
@@ -141,7 +144,7 @@ class Conductor:
         if not state.looks and not self._synced():
             return None
         now = self._clock()
-        if self._is_due(state, now):
+        if is_due(state, now):
             both = None if state.plan.expected is None else self._both
             fleets = self._fleets(state)
             mine = sum(f.replicas for f in fleets if f.version == self.release.version)
@@ -163,13 +166,6 @@ class Conductor:
             case Action.ABORT:
                 self._record(EventKind.ABORTED, decision.why)
         return None
-
-    def _is_due(self, state: Rollout, now: datetime) -> bool:
-        """Whether it is time for a look; who only passes by in between takes none."""
-        if not state.looks:
-            return True
-        last = state.looks[-1].at
-        return now >= min(last + state.plan.look_every, max(state.baked_at, last + _SHORTEST))
 
     def _synced(self) -> bool:
         """Make the target have the fleets; where the new release does not start, give it up."""
@@ -200,7 +196,7 @@ class Conductor:
         if champion is None or not self._fits(champion):
             self._target.remove(model)  # what serves elsewhere goes on
         else:
-            self._target.sync(self._service((fleet_of(self._workspace, champion),)))
+            self._put((fleet_of(self._workspace, champion),))
         if self._ledger.release_by_id(self.release.id).state is ReleaseState.ROLLING_OUT:
             self._ledger.record(self.release.id, ReleaseState.ABORTED, self.release.build, why=why)
         self._end("aborted")
@@ -214,27 +210,21 @@ class Conductor:
         self._record(EventKind.ENDED, why)
 
     def _sync(self, state: Rollout) -> None:
-        self._target.sync(self._service(self._fleets(state)))
+        self._put(self._fleets(state))
+
+    def _put(self, fleets: tuple[Fleet, ...]) -> None:
+        self._target.sync(service_of(self._workspace, self.release.model, fleets))
 
     def _fits(self, release: Release) -> bool:
         """Whether the target can serve a release: containers need an image."""
         return self._config.service.target != "docker" or release.build.image is not None
 
     def _fleets(self, state: Rollout) -> tuple[Fleet, ...]:
-        new = fleet_of(self._workspace, self.release)
-        former = None if self.former is None else fleet_of(self._workspace, self.former)
-        if self._config.service.target == "local" or not (self.former and self._fits(self.former)):
-            former = None  # a local service has one fleet, and some releases are served elsewhere
-        return wanted_fleets(state, new, former)
-
-    def _service(self, fleets: tuple[Fleet, ...]) -> Service:
-        service = self._config.service
-        return Service(
-            model=self.release.model,
-            port=service.port,
-            fleets=fleets,
-            sticky=service.rollout.sticky,
-        )
+        former = None
+        # A local service has one fleet, and some releases are served elsewhere.
+        if self.former and self._fits(self.former) and self._config.service.target != "local":
+            former = fleet_of(self._workspace, self.former)
+        return wanted_fleets(state, fleet_of(self._workspace, self.release), former)
 
     @cached_property
     def _both(self) -> BothReleases | None:
@@ -273,6 +263,10 @@ class Conductor:
         )
         self._ledger.record_rollout(self.release.id, event, place=len(self._history))
         self._history.append(event)
+        self._forget_state()
+
+    def _forget_state(self) -> None:
+        self.__dict__.pop("state", None)
 
     def _report(self, decision: Decision) -> RolloutReport:
         release = self._ledger.release_by_id(self.release.id)

@@ -9,12 +9,7 @@ from modelyard.adapters.target import Target
 from modelyard.domain.analysis import analyse, mark_dry_runs
 from modelyard.domain.observed import Seen
 from modelyard.domain.releases import Release
-from modelyard.domain.rollout import (
-    Look,
-    Measurement,
-    Rollout,
-    Verdict,
-)
+from modelyard.domain.rollout import Look, Measurement, Rollout, Verdict
 from modelyard.domain.sequential import Trials
 from modelyard.domain.traffic import FleetTraffic, TrafficChange
 from modelyard.domain.values import ReplicaState
@@ -39,8 +34,8 @@ def look_at(
         seen = _count(target, state, new, former, now, replicas)
         mirrored = state.current.mirrored
         watched = state.current.bake.total_seconds() > 0
+        since = state.seen[-1].until if state.seen else state.started_at
         if watched and both is not None and state.plan.expected is not None:
-            since = state.seen[-1].until if state.seen else state.started_at
             rescored = both.rescore(since, now, state.plan.expected, mirrored=mirrored)
             seen = seen.model_copy(update={"rescored": rescored})
         found = list(analyse((*state.seen, seen), state.plan.rules, state.plan.expected))
@@ -53,7 +48,6 @@ def look_at(
             )
             if mirrored:  # what is answered now is compared at the next look
                 url = _fleet_url(target, new)
-                since = state.seen[-1].until if state.seen else state.started_at
                 both.mirror(url, since, now, budget=state.plan.look_every / 2)
     except ModelYardError as err:
         broken = Measurement(
