@@ -25,6 +25,9 @@ from modelyard.adapters.platform.deployments import Change
 PROJECT_LABEL = "modelyard.project"
 _PAGE = 200
 _WORKING_DIRECTORY = "prefect.deployments.steps.set_working_directory"
+_RESOURCE = "prefect.resource.id"
+_DEPLOYMENT = "prefect.deployment."
+"""What the id of a deployment begins with in an event."""
 _RUN_BY_SCHEDULE = "by-config"
 """Slug of the schedule that configs/ ask for, beside any that a person added in the UI."""
 
@@ -115,24 +118,27 @@ class Server:
 
     def _put_automation(self, spec: AutomationSpec) -> None:
         existing = self._automations.get(spec.name)
-        fields = spec.fields
-        deployment = self._client.read_deployment_by_name(fields["deployment"])
+        deployment = self._client.read_deployment_by_name(spec.deployment)
+        runs_of = [self._client.read_deployment_by_name(name).id for name in spec.runs_of]
         core = AutomationCore.model_validate(
             {
                 "name": spec.name,
-                "description": fields["description"],
+                "description": spec.description,
                 "enabled": existing.enabled if existing else True,
                 "tags": [TAG, spec.model, _project_tag(self._project)],
                 "trigger": {
                     "type": "event",
-                    "expect": [fields["event"]],
-                    "match": {"prefect.resource.id": fields["resource"]},
+                    "expect": [spec.event],
+                    "match": {_RESOURCE: spec.resource},
+                    "match_related": {_RESOURCE: [f"{_DEPLOYMENT}{known}" for known in runs_of]}
+                    if runs_of
+                    else {},
                 },
                 "actions": [
                     {
                         "type": "run-deployment",
                         "deployment_id": deployment.id,
-                        "parameters": fields["parameters"],
+                        "parameters": spec.parameters,
                     }
                 ],
             }
@@ -178,10 +184,14 @@ def _found_automation(automation: Automation, names: dict[Any, str]) -> Found:
     """Describe an automation in the words of `AutomationSpec.fields`."""
     trigger, action = automation.trigger, automation.actions[0]
     event = resource = deployment = parameters = None
+    runs_of: list[str] = []
     if isinstance(trigger, EventTrigger):
         shown = trigger.model_dump(mode="json")
         event = ", ".join(sorted(shown["expect"]))
-        resource = shown["match"].get("prefect.resource.id")
+        resource = shown["match"].get(_RESOURCE)
+        by_id = {f"{_DEPLOYMENT}{known}": name for known, name in names.items()}
+        related: dict[str, list[str]] = shown["match_related"]
+        runs_of = [by_id.get(known, known) for known in related.get(_RESOURCE, ())]
     if isinstance(action, RunDeployment):
         deployment = names.get(action.deployment_id)
         parameters = action.parameters
@@ -193,6 +203,7 @@ def _found_automation(automation: Automation, names: dict[Any, str]) -> Found:
             "description": automation.description,
             "event": event,
             "resource": resource,
+            "runs_of": runs_of,
             "deployment": deployment,
             "parameters": parameters,
         },

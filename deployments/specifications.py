@@ -73,30 +73,24 @@ class DeploymentSpec(Value):
 
 
 class AutomationSpec(Value):
-    """One automation: an event about a model starts its retraining."""
+    """One automation: an event runs a deployment."""
 
+    name: str
     model: str
-    cause: Literal["drift", "performance"]
-
-    @property
-    def name(self) -> str:
-        return f"retrain/{self.model} on {self.cause}"
+    description: str
+    event: str
+    resource: str
+    """Id of what the event is about; `*` at its end stands for anything."""
+    runs_of: tuple[str, ...]
+    """Names of the deployments whose flow runs the event is about; empty where it is of none."""
+    deployment: str
+    """Name of the one to run."""
+    parameters: dict[str, str]
 
     @property
     def fields(self) -> dict[str, Any]:
         """What is compared with Prefect's automation of this name."""
-        event = EVENTS[self.cause]
-        return {
-            "description": f"{event} about {self.model} runs retrain/{self.model}.",
-            "event": event,
-            "resource": f"modelyard.model.{self.model}",
-            "deployment": f"retrain/{self.model}",
-            "parameters": {
-                "cause": self.cause,
-                "window_id": "{{ event.payload.window_id }}",
-                "as_of": "{{ event.payload.as_of }}",
-            },
-        }
+        return self.model_dump(mode="json", exclude={"name", "model"})
 
 
 def deployments_of(
@@ -118,16 +112,50 @@ def deployments_of(
 
 
 def automations_of(config: ModelConfig) -> list[AutomationSpec]:
-    """Return one automation for each cause that the model is retrained on.
+    """Return the automations of one model."""
+    on = [_retrain(config.name, cause) for cause in EVENTS if cause in config.retraining.on]
+    return [*on, _carry_on(config.name)]
+
+
+def _retrain(model: str, cause: Literal["drift", "performance"]) -> AutomationSpec:
+    """Return what retrains a model on an event.
 
     Each event runs the deployment once: waiting, budget and data checks are not the trigger's but
     the retraining controller's, which records its reasons.
     """
-    return [
-        AutomationSpec(model=config.name, cause=cause)
-        for cause in EVENTS
-        if cause in config.retraining.on
-    ]
+    return AutomationSpec(
+        name=f"retrain/{model} on {cause}",
+        model=model,
+        description=f"{EVENTS[cause]} about {model} runs retrain/{model}.",
+        event=EVENTS[cause],
+        resource=f"modelyard.model.{model}",
+        runs_of=(),
+        deployment=f"retrain/{model}",
+        parameters={
+            "cause": cause,
+            "window_id": "{{ event.payload.window_id }}",
+            "as_of": "{{ event.payload.as_of }}",
+        },
+    )
+
+
+def _carry_on(model: str) -> AutomationSpec:
+    """Return what carries on a rollout whose flow run was killed, and does not wait for an hour.
+
+    A killed process cannot say so: its worker does, or the one that `modelyard up` starts after it.
+    What carries on is not watched itself, so that what kills every flow run is not started forever.
+    """
+    watched: tuple[FlowName, ...] = ("deliver", "rollout", "retrain", "rollback")
+    return AutomationSpec(
+        name=f"reconcile/{model} on a crash",
+        model=model,
+        description=f"A flow run of {model} that was killed is followed by reconcile/{model}.",
+        event="prefect.flow-run.Crashed",
+        resource="prefect.flow-run.*",
+        runs_of=tuple(f"{flow}/{model}" for flow in watched),
+        deployment=f"reconcile/{model}",
+        parameters={},
+    )
 
 
 def _deployment(

@@ -36,7 +36,16 @@ def _state(
     )
 
 
-DRIFT = AutomationSpec(model="alpha", cause="drift")
+DRIFT = AutomationSpec(
+    name="retrain/alpha on drift",
+    model="alpha",
+    description="Retrain.",
+    event="modelyard.drift.detected",
+    resource="modelyard.model.alpha",
+    runs_of=(),
+    deployment="retrain/alpha",
+    parameters={},
+)
 
 
 def test_an_empty_server_gets_pool_deployments_and_automations_in_that_order() -> None:

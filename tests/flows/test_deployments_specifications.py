@@ -76,11 +76,15 @@ def test_a_scheduled_retraining_says_that_the_schedule_is_its_cause() -> None:
 
 @pytest.mark.parametrize("on", [["drift"], ["performance"], ["performance", "drift"], []])
 def test_a_model_has_an_automation_for_each_cause_that_it_is_retrained_on(on: list[str]) -> None:
-    automations = automations_of(_config(on=on))
-    assert {automation.cause for automation in automations} == set(on)
+    retraining = [a for a in automations_of(_config(on=on)) if a.deployment == "retrain/alpha"]
+    assert {automation.parameters["cause"] for automation in retraining} == set(on)
+    for automation in retraining:
+        assert automation.event == IncidentCause(automation.parameters["cause"]).event
+        assert automation.resource == "modelyard.model.alpha"
 
 
-def test_automations_listen_to_the_events_that_monitoring_emits() -> None:
-    for automation in automations_of(_config(on=["drift", "performance"])):
-        assert automation.fields["event"] == IncidentCause(automation.cause).event
-        assert automation.fields["resource"] == "modelyard.model.alpha"
+def test_a_killed_flow_run_is_followed_by_one_that_is_not_watched_itself() -> None:
+    (automation,) = automations_of(_config(on=[]))
+    assert automation.deployment == "reconcile/alpha"
+    assert {"deliver/alpha", "rollout/alpha"} <= set(automation.runs_of)
+    assert automation.deployment not in automation.runs_of

@@ -12,9 +12,11 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from deployments.specifications import ENTRYPOINTS
@@ -108,6 +110,7 @@ def test_a_dry_run_tells_and_an_apply_makes_the_change_and_prunes(project: Proje
     told = _command(project, "apply", "--dry-run", "--json")["changes"]
     assert [(c["action"], c["name"]) for c in told] == [
         ("update", "monitor/alpha"),
+        ("delete", "reconcile/beta on a crash"),
         ("delete", "retrain/beta on drift"),
         ("delete", "retrain/beta on performance"),
         *(("delete", f"{flow}/beta") for flow in sorted(ENTRYPOINTS)),
@@ -233,3 +236,20 @@ def test_down_ends_flow_runs_with_all_processes_and_the_next_up_runs_the_same_de
     assert _ask(project, f"/flow_runs/{flow_run}")["state_type"] == "CRASHED"
     _run(project, "deliver/alpha", reason="again")
     assert _recorded(project, "deliver", 3)[-1]["reason"] == "again"
+
+
+def test_a_killed_flow_run_is_followed_by_one_that_carries_on(project: Project) -> None:
+    flow_run = _run(project, "deliver/alpha", reason="sleep")
+    _recorded(project, "deliver", 4)
+    before = datetime.now(UTC)
+    psutil.Process(int(_ask(project, f"/flow_runs/{flow_run}")["infrastructure_pid"])).kill()
+
+    def followers() -> list[dict[str, Any]]:
+        runs = _ask(project, "/flow_runs/filter", {"flows": {"name": {"any_": ["reconcile"]}}})
+        after = [run for run in runs if datetime.fromisoformat(run["created"]) > before]
+        return [run for run in after if (run["created_by"] or {}).get("type") == "AUTOMATION"]
+
+    _wait_until(lambda: any(run["state_type"] == "COMPLETED" for run in followers()))
+    (follower,) = followers()
+    assert follower["parameters"] == {"model": "alpha"}
+    assert _ask(project, f"/flow_runs/{flow_run}")["state_type"] == "CRASHED"
