@@ -18,6 +18,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from docker import DockerClient
 
+from modelyard.adapters.docker import builds
 from modelyard.adapters.docker.builds import BUILDER_VARIABLE, EPOCH, build
 from modelyard.adapters.docker.engine import HARDENED, connect_engine, require_image
 from modelyard.adapters.docker.images import BUNDLE_FOLDER, SBOM_FILE
@@ -191,6 +192,16 @@ def test_a_bundle_that_does_not_predict_as_recorded_gets_no_image(
     assert docker_engine.images.get(releases.images["1.0.0"].tags[1]).id == (
         releases.images["1.0.0"].id
     )
+
+
+def test_what_does_not_end_inside_an_image_is_killed_and_says_so(
+    docker_engine: DockerClient,
+) -> None:
+    code = "import time; print('begun', flush=True); time.sleep(300)"
+    base = require_image(docker_engine, BASE_IMAGE)
+    exit_code, said = builds.run_inside(docker_engine, base, ["python", "-c", code], seconds=3)
+    assert exit_code != 0
+    assert said == "begun\nIt did not end within 3 s."
 
 
 def test_a_bundle_that_was_changed_is_refused_before_it_is_built(

@@ -17,7 +17,9 @@ from typing import IO, Any
 
 from docker import DockerClient
 from docker.errors import ImageNotFound
+from docker.models.containers import Container
 from docker.models.images import Image
+from requests.exceptions import RequestException
 
 from modelyard.adapters.docker.engine import HARDENED, TIMEOUT_SECONDS
 from modelyard.errors import RolloutError
@@ -99,17 +101,37 @@ def _follow(lines: Iterable[bytes], accepted: bool) -> None:
             raise RolloutError(f"The image cannot be built: {reason}\n{''.join(said)[-2000:]}")
 
 
-def run_inside(engine: DockerClient, image: Image, command: list[str]) -> tuple[int, str]:
-    """Run a command in a container that can reach nothing; return exit code and output."""
+def run_inside(
+    engine: DockerClient, image: Image, command: list[str], *, seconds: float = RUN_SECONDS
+) -> tuple[int, str]:
+    """Run a command in a container that can reach nothing; return exit code and output.
+
+    What has not ended after `seconds` is killed, and the output ends with that.
+    """
     container = engine.containers.create(
         image, entrypoint=[], command=command, network_mode="none", mem_limit="1g", **HARDENED
     )
     try:
         container.start()
-        code = container.wait(timeout=RUN_SECONDS)["StatusCode"]
-        return code, container.logs().decode(errors="replace").strip()
+        late = _kill_late(container, seconds)
+        code = container.wait()["StatusCode"]
+        said = container.logs().decode(errors="replace").strip()
+        return code, f"{said}\nIt did not end within {seconds:g} s.".strip() if late else said
     finally:
         container.remove(force=True)
+
+
+def _kill_late(container: Container, seconds: float) -> bool:
+    """Wait for a container's end, and bring it about after so long; say whether that was needed."""
+    try:
+        container.wait(timeout=seconds)
+    except RequestException:  # also what an engine's end looks like: then the next call fails
+        container.reload()
+        if container.status != "running":
+            return False
+        container.kill()
+        return True
+    return False
 
 
 def find_image(engine: DockerClient, name: str) -> Image | None:

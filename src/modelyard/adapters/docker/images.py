@@ -194,6 +194,6 @@ def _check_golden(
     if code != 0:
         _forget_unproven(engine, digest)
         raise BundleError(
-            f"The image of {model} {version} was built and refused, since it does not predict as "
-            f"the model that was trained. It said:\n{output}"
+            f"The image of {model} {version} was built and refused, since it was not shown to "
+            f"predict as the model that was trained. It said:\n{output}"
         )
