@@ -14,6 +14,7 @@ from benchmarks.claims import Claim, main
 from benchmarks.rollout_broken import measure_broken
 from benchmarks.rollout_cost import measure_cost
 from benchmarks.rollout_faults import measure_faults
+from benchmarks.rollout_kills import measure_kills
 from benchmarks.rollout_service import yard
 from benchmarks.rollout_shares import measure_shares
 from benchmarks.rollout_swaps import measure_swaps
@@ -27,7 +28,7 @@ def measure(quick: bool) -> list[Claim]:
         sys.exit("There is no wrk: install it, for example with `apt-get install wrk`.")
     with yard() as made:
         claims = [claim for part in PARTS for claim in part(made, quick)]
-    return [*claims, *measure_broken(quick)]
+    return [*claims, *measure_broken(quick), *measure_kills(quick)]
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ service:
   replicas: 2
   rollout:
     strategy: {strategy}
-    steps: [25]
+    steps: {steps}
     bake: {bake}
     patience: 1m
     {rollout}
@@ -94,6 +94,7 @@ class Yard:
         *,
         half: bool = False,
         strategy: str = "canary",
+        steps: str = "[25]",
         bake: str = "30s",
         rollout: str = "",
     ) -> None:
@@ -102,7 +103,12 @@ class Yard:
         `rollout` is one more line of the rollout's section.
         """
         text = _CONFIG.format(
-            fault=fault, half=str(half).lower(), strategy=strategy, bake=bake, rollout=rollout
+            fault=fault,
+            half=str(half).lower(),
+            strategy=strategy,
+            steps=steps,
+            bake=bake,
+            rollout=rollout,
         )
         (self.root / "configs" / "models" / f"{MODEL}.yaml").write_text(text)
 
@@ -149,12 +155,15 @@ class Yard:
         put_back.fn(choose_former_release.fn(MODEL), "benchmark")
 
     @contextmanager
-    def traffic(self, url: str) -> Iterator[Counter[str]]:
-        """Send rows all the time, one a request; count who answers."""
+    def traffic(self, url: str, pause_seconds: float = 0.002) -> Iterator[Counter[str]]:
+        """Send rows all the time, one a request; count who answers.
+
+        Each client waits for `pause_seconds` from one request to the next.
+        """
         self.sent.clear()
         over = threading.Event()
         threads = [
-            threading.Thread(target=self._send, args=(url, place, over))
+            threading.Thread(target=self._send, args=(url, place, over, pause_seconds))
             for place in range(_CLIENTS)
         ]
         for thread in threads:
@@ -166,11 +175,11 @@ class Yard:
             for thread in threads:
                 thread.join()
 
-    def _send(self, url: str, place: int, over: threading.Event) -> None:
+    def _send(self, url: str, place: int, over: threading.Event, pause_seconds: float) -> None:
         records = self.rows.drop(columns="cnt").to_dict(orient="records")
         with httpx.Client(base_url=url, timeout=70) as client:
             for number in itertools.count(place, _CLIENTS):
-                if over.wait(0.002):
+                if over.wait(pause_seconds):
                     return
                 record = records[number % len(records)]
                 try:
@@ -182,17 +191,20 @@ class Yard:
 
 
 @contextmanager
-def yard() -> Iterator[Yard]:
-    """Make a project with a champion that serves, and leave nothing of it."""
+def yard(platform: str = "", seed: int = 7) -> Iterator[Yard]:
+    """Make a project with a champion that serves, and leave nothing of it.
+
+    `platform` are further lines of its configs/platform.yaml, `seed` that of its rows.
+    """
     from modelyard.adapters.data.labels import store_labels
     from modelyard.adapters.workspace import Workspace
 
     folder = Path(tempfile.mkdtemp(prefix="rollout-"))
-    made = Yard(folder, _rides(24 * 200))
+    made = Yard(folder, _rides(24 * 200, seed))
     made.rows.to_csv(folder / "rides.csv", index=False)
     shutil.copy(faulty_pipeline.__file__, folder / "faulty.py")
     (folder / "configs" / "models").mkdir(parents=True)
-    (folder / "configs" / "platform.yaml").write_text("home: .modelyard\n")
+    (folder / "configs" / "platform.yaml").write_text(f"home: .modelyard\n{platform}")
     os.environ["MODELYARD_ROOT"] = str(folder)
     sys.path.insert(0, str(folder))  # the project's own code
     workspace = Workspace.find()
@@ -281,8 +293,8 @@ def service_url() -> str:
     return status.url
 
 
-def _rides(hours: int) -> pd.DataFrame:
-    rng = np.random.default_rng(7)
+def _rides(hours: int, seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
     temp, wind = rng.uniform(0, 30, hours).round(2), rng.uniform(0, 10, hours).round(2)
     season = rng.choice(["dry", "wet"], hours)
     counted = 40 + 2 * temp - wind - 8 * (season == "wet") + rng.normal(0, 2, hours)
