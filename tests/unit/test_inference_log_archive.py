@@ -81,6 +81,22 @@ def test_rows_are_the_same_before_and_after_they_are_rotated(
     assert log.rotate(now=NOON) == []
 
 
+def test_what_a_release_answered_in_a_span_is_found_open_or_rotated(
+    tmp_path: Path, log: PredictionLog
+) -> None:
+    span = (NOON, NOON + timedelta(minutes=5))
+    write(tmp_path, "early", NOON - timedelta(microseconds=1))
+    write(tmp_path, "first", NOON)
+    write(tmp_path, "another's", NOON, release="2.0.0")
+    write(tmp_path, "last", span[1] - timedelta(microseconds=1))
+    write(tmp_path, "late", span[1])
+    before = log.answered("1.0.0", *span, most=100)
+    assert set(before["__request_id"]) == {"first", "last"}
+    assert set(log.answered("2.0.0", *span, most=100)["__request_id"]) == {"another's"}
+    assert len(log.rotate(now=span[1] + timedelta(hours=2))) == 5
+    pd.testing.assert_frame_equal(log.answered("1.0.0", *span, most=100), before)
+
+
 def test_a_column_has_its_contracts_type_though_no_request_gave_a_value(
     tmp_path: Path, log: PredictionLog
 ) -> None:

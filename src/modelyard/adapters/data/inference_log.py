@@ -281,7 +281,7 @@ class PredictionLog:
             tables = []
             for path, file in lines.values():
                 with damage_told(path, _MEND):
-                    tables.append(read_segment(file).table)
+                    tables.append(read_segment(file, span and span.may_count).table)
         return _Sources(
             [segment for segment in archived if span is None or span.may_be_in(segment)],
             [table for table in tables if table.num_rows],

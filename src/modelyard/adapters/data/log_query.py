@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from modelyard.adapters.data.labels import ID as LABEL_ID
 from modelyard.adapters.data.labels import KNOWN_AT, LABEL
@@ -66,6 +67,12 @@ class LogSpan:
             f"{self.column} >= $1 AND {self.column} < $2{by}"
             f" AND {copies}starts_with({REQUEST_ID}, '{MIRRORED}')"
         )
+
+    def may_count(self, said: Mapping[str, Any]) -> bool:
+        """Whether a request, as a replica logged it, can have rows that are wanted."""
+        if self.release is not None and said.get("release") != self.release:
+            return False
+        return self.column != AT or self.start <= datetime.fromisoformat(said["at"]) < self.end
 
     def may_be_in(self, segment: ArchivedSegment) -> bool:
         if self.column == TIME:
