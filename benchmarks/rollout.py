@@ -1,8 +1,8 @@
 """Does a service behind its gateway keep what a rollout needs of it?
 
 Real containers, and traffic on loopback: releases swapped under load, single faults, shares of the
-traffic, what the gateway costs, and releases that are broken in twenty ways. Needs a Docker engine
-and wrk.
+traffic, what the gateway and a shadow cost, releases that are broken in twenty ways, and flow runs
+that are killed. Needs a Docker engine and wrk.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from benchmarks.rollout_cost import measure_cost
 from benchmarks.rollout_faults import measure_faults
 from benchmarks.rollout_kills import measure_kills
 from benchmarks.rollout_service import yard
+from benchmarks.rollout_shadow import measure_shadow
 from benchmarks.rollout_shares import measure_shares
 from benchmarks.rollout_swaps import measure_swaps
 
@@ -28,7 +29,8 @@ def measure(quick: bool) -> list[Claim]:
         sys.exit("There is no wrk: install it, for example with `apt-get install wrk`.")
     with yard() as made:
         claims = [claim for part in PARTS for claim in part(made, quick)]
-    return [*claims, *measure_broken(quick), *measure_kills(quick)]
+    projects = measure_shadow, measure_broken, measure_kills
+    return [*claims, *(claim for part in projects for claim in part(quick))]
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ service:
     bake: {bake}
     patience: 1m
     {rollout}
-    analysis: {{interval: 2s, least_requests: 150, labels: 100}}
+    analysis: {{interval: {interval}, least_requests: 150, labels: 100}}
 """
 
 
@@ -96,6 +96,7 @@ class Yard:
         strategy: str = "canary",
         steps: str = "[25]",
         bake: str = "30s",
+        interval: str = "2s",
         rollout: str = "",
     ) -> None:
         """Write the model's config: what the next delivery trains, and how it comes into traffic.
@@ -108,6 +109,7 @@ class Yard:
             strategy=strategy,
             steps=steps,
             bake=bake,
+            interval=interval,
             rollout=rollout,
         )
         (self.root / "configs" / "models" / f"{MODEL}.yaml").write_text(text)
