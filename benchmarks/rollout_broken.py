@@ -227,6 +227,7 @@ def yard(platform: str = "", seed: int = 7) -> Iterator[Yard]:
         workspace.ledger.close()
         del os.environ["MODELYARD_ROOT"]
         sys.path.remove(str(folder))
+        sys.modules.pop("faulty", None)  # the next project has one of its own
         shutil.rmtree(folder, ignore_errors=True)
 
 
