@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import tarfile
 import tempfile
 import time
@@ -24,6 +25,8 @@ from modelyard.adapters.docker.engine import HARDENED, connect_engine, require_i
 from modelyard.adapters.docker.images import BUNDLE_FOLDER, SBOM_FILE
 from modelyard.adapters.docker.layers import PARTS, assemble, describe_python
 from modelyard.adapters.docker.runtimes import RUNTIME_LABEL, RUNTIME_REPOSITORY, find_runtime
+from modelyard.adapters.docker.wheels import fetch_packages, lock_requirements
+from modelyard.adapters.uv import run_uv
 from modelyard.domain.values import ImageRef
 from modelyard.errors import BundleError, EngineUnavailableError, RolloutError
 from modelyard.serving.bundle import bundle_digest
@@ -298,6 +301,34 @@ def test_the_same_parts_make_the_same_archives_at_any_time(
         assert {entry.mtime for entry in archive} == {EPOCH}
     assert names == sorted(names)
     assert any(name.endswith("starlette/__pycache__/routing.cpython-311.pyc") for name in names)
+
+
+def test_wheels_unpack_the_same_by_any_interpreter(
+    docker_engine: DockerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = describe_python(docker_engine, require_image(docker_engine, BASE_IMAGE))
+    lock = tmp_path / "requirements.lock"
+    lock_requirements("uvicorn\n", python, lock)
+    digests: list[dict[str, str]] = []
+    for name in ("one", "another"):
+        assert run_uv("venv", "--quiet", str(tmp_path / name)).returncode == 0
+        monkeypatch.setattr(sys, "executable", str(tmp_path / name / "bin" / "python"))
+        packages = tmp_path / f"packages-{name}"
+        fetch_packages(lock, python, packages)
+        files = (file for file in packages.rglob("*") if file.is_file())
+        digests.append(
+            {
+                file.relative_to(packages).as_posix(): sha256(file.read_bytes()).hexdigest()
+                for file in files
+            }
+        )
+        recorded = {
+            row.split(",")[0]
+            for record in packages.glob("*.dist-info/RECORD")
+            for row in record.read_text().splitlines()
+        }
+        assert recorded == set(digests[-1])
+    assert digests[0] == digests[1]
 
 
 @pytest.mark.parametrize("builder", ["0", "1"], ids=["classic", "buildkit"])

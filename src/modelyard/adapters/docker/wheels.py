@@ -5,6 +5,7 @@ Resolved and fetched by uv, which keeps what it fetched in its own cache.
 
 from __future__ import annotations
 
+import csv
 import re
 import shutil
 import sys
@@ -65,6 +66,20 @@ def fetch_packages(lock: Path, python: BasePython, target: Path) -> None:
             _UNUSED_FILE.fullmatch(name) or path.name in ("direct_url.json", ".lock")
         ):
             path.unlink()
+    for record in target.glob("*.dist-info/RECORD"):
+        _keep_what_is_there(record, target)
+
+
+def _keep_what_is_there(record: Path, target: Path) -> None:
+    """Take out of a package's list of files what stays behind.
+
+    Among it are its commands, whose digests tell of the interpreter that unpacked the wheel: two
+    machines would make two images of one release.
+    """
+    with record.open(newline="") as file:
+        rows = [row for row in csv.reader(file) if (target / row[0]).is_file()]
+    with record.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(sorted(rows))
 
 
 def _uv(command: str, *words: str, python: BasePython, given: str = "") -> None:
