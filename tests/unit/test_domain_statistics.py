@@ -5,36 +5,11 @@ import pytest
 from scipy import stats
 
 from modelyard.domain.statistics import (
-    chi_square_tail,
+    beyond_tail,
     kolmogorov_tail,
     share_difference_tail,
-    student_quantile,
     unseen_tail,
 )
-
-
-@pytest.mark.parametrize("degrees", [1, 2, 7, 60, 500])
-@pytest.mark.parametrize("ratio", [0.05, 0.9, 1.0, 1.5, 6.0])
-def test_chi_square_tail_is_that_of_scipy(degrees: int, ratio: float) -> None:
-    assert chi_square_tail(degrees * ratio, degrees) == pytest.approx(
-        stats.chi2.sf(degrees * ratio, degrees), rel=1e-9, abs=1e-300
-    )
-
-
-@pytest.mark.parametrize("degrees", [2, 4, 10, 30])
-@pytest.mark.parametrize("probability", [0.5, 0.6, 0.975, 0.9999999])
-def test_student_quantile_is_that_of_scipy(degrees: int, probability: float) -> None:
-    expected = stats.t.ppf(probability, degrees)
-    assert student_quantile(probability, degrees) == pytest.approx(expected, rel=1e-8, abs=1e-8)
-
-
-def test_student_quantile_of_odd_degrees_is_refused() -> None:
-    with pytest.raises(ValueError, match="even"):
-        student_quantile(0.9, 3)
-
-
-def test_chi_square_tail_of_no_difference_is_one() -> None:
-    assert chi_square_tail(0.0, 3) == 1.0
 
 
 @pytest.mark.parametrize(("n", "m"), [(200, 2_000), (1_000, 1_000)])
@@ -79,13 +54,27 @@ def test_large_counts_do_not_overflow() -> None:
     )
 
 
-def test_unseen_bound_is_above_the_true_probability_and_not_far() -> None:
+def test_unseen_rows_of_one_level_are_as_likely_as_that_all_of_it_is_in_the_window() -> None:
     # One level with three pooled rows, all in the window, beside levels that cannot be unseen.
     pooled = np.array([3, 5_000, 9_000])
     n, reference_n = 700, 13_303
-    exact = (n / (n + reference_n)) ** 3
 
-    assert exact < unseen_tail(pooled, 3, n, reference_n) < 3 * exact
+    assert unseen_tail(pooled, 3, n, reference_n) == pytest.approx((n / (n + reference_n)) ** 3)
+
+
+def test_unseen_rows_of_many_levels_add_up_as_a_simulation_says() -> None:
+    rng = np.random.default_rng(2)
+    sizes = np.array([1] * 30 + [2] * 20 + [5] * 10)
+    dealt = rng.random((20_000, sizes.size)) < 0.1**sizes
+    for rows in (2, 5, 8):
+        simulated = np.mean(dealt @ sizes >= rows)
+        assert unseen_tail(sizes, rows, 100, 900) == pytest.approx(simulated, abs=0.01)
+
+
+def test_rows_beyond_the_reference_are_dealt_from_the_top_of_the_pooled_rows() -> None:
+    assert beyond_tail(0, 10, 90) == 1.0
+    assert beyond_tail(2, 10, 90) == pytest.approx(10 / 100 * 9 / 99)
+    assert beyond_tail(11, 10, 90) == beyond_tail(10, 10, 90)  # no window has more rows than it has
 
 
 def test_levels_that_come_once_a_year_are_no_surprise() -> None:

@@ -17,9 +17,9 @@ the same interval.
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import stdtrit
 
 from modelyard.domain.metrics import Interval, Metric
-from modelyard.domain.statistics import student_quantile
 from modelyard.errors import InvalidInputError
 
 _STRETCHES = 100
@@ -93,7 +93,7 @@ def _interval(metric: Metric, value: float, without: np.ndarray, confidence: flo
     angles = np.pi * np.arange(1, waves + 1)[:, None] * (np.arange(stretches) + 0.5) / stretches
     loads = np.sqrt(2 / stretches) * (np.cos(angles) @ influence)
     error = float(np.sqrt(np.mean(loads**2) / stretches))
-    reach = student_quantile((1 + confidence) / 2, waves) * error
+    reach = float(stdtrit(waves, (1 + confidence) / 2)) * error
     return Interval(
         value=float(value),
         low=float(value) - reach,

@@ -1,7 +1,6 @@
 """How likely is a difference at least this large, when nothing changed?
 
-Tail probabilities in plain numpy: the monitoring path must import in a fraction of a second, and
-SciPy alone takes longer than judging a window. Each is tested against SciPy.
+On SciPy's special functions alone: `scipy.stats` takes longer to import than a window to judge.
 """
 
 from __future__ import annotations
@@ -9,6 +8,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy import special
+
+_MOST_UNSEEN = 1_000
+"""Rows in unseen levels from which more do not make it less likely by any number that matters."""
+_NEVER = 1e-300
 
 
 def kolmogorov_tail(distance: float, n: int, m: int) -> float:
@@ -19,71 +23,18 @@ def kolmogorov_tail(distance: float, n: int, m: int) -> float:
     and on binned values the true probability is smaller, never larger.
     """
     root = math.sqrt(n * m / (n + m))
-    scaled = (root + 0.12 + 0.11 / root) * distance
-    if scaled < 0.3:  # the alternating series converges slowly here, where the tail is 0.99999
-        return 1.0
-    terms = np.arange(1, 101)
-    series = 2.0 * np.sum((-1.0) ** (terms - 1) * np.exp(-2.0 * (terms * scaled) ** 2))
-    return float(np.clip(series, 0.0, 1.0))
+    return float(special.kolmogorov((root + 0.12 + 0.11 / root) * distance))
 
 
-def student_quantile(probability: float, degrees: int) -> float:
-    """Return where Student's t distribution reaches `probability`, for 0.5 or more.
+def beyond_tail(rows: int, n: int, reference_n: int) -> float:
+    """Return the chance that `rows` window rows or more lie beyond all of the reference, one side.
 
-    By bisection on the distribution function, which for an even number of degrees of freedom is a
-    short sum (Abramowitz and Stegun 1964, 26.7.4). Raises ValueError for an odd number.
+    When window and reference are one population, each way to deal the pooled rows to the two is
+    equally likely: the largest k all come from the window with a chance of n/(n+m) (n-1)/(n+m-1)
+    and so on, k times.
     """
-    if degrees < 2 or degrees % 2:
-        raise ValueError(f"needs an even number of degrees of freedom, got {degrees}")
-
-    def reached(t: float) -> float:
-        cosine_square = degrees / (degrees + t * t)
-        term = total = 1.0
-        for k in range(1, degrees // 2):
-            term *= cosine_square * (2 * k - 1) / (2 * k)
-            total += term
-        return 0.5 + 0.5 * t / math.sqrt(degrees + t * t) * total
-
-    low, high = 0.0, 1.0
-    while reached(high) < probability:
-        low, high = high, 2.0 * high
-    while high - low > 1e-12 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if reached(middle) < probability else (low, middle)
-    return high
-
-
-def chi_square_tail(statistic: float, degrees: int) -> float:
-    """Return P(X >= statistic) of a chi-square variable with `degrees` degrees of freedom.
-
-    The regularised upper incomplete gamma function, by its series below the mean and by Lentz's
-    continued fraction above it (Press et al., "Numerical Recipes", 3rd edition, section 6.2).
-    """
-    shape, x = degrees / 2.0, statistic / 2.0
-    if x <= 0.0:
-        return 1.0
-    log_scale = shape * math.log(x) - x - math.lgamma(shape)
-    if x < shape + 1.0:
-        term = total = 1.0 / shape
-        k = shape
-        while abs(term) > abs(total) * 1e-16:
-            k += 1.0
-            term *= x / k
-            total += term
-        return min(max(1.0 - total * math.exp(log_scale), 0.0), 1.0)
-    tiny = 1e-300
-    b = x + 1.0 - shape
-    c, d = 1.0 / tiny, 1.0 / b
-    fraction = d
-    for i in range(1, 10_000):
-        a = -i * (i - shape)
-        b += 2.0
-        d = 1.0 / (a * d + b or tiny)
-        c = b + a / c or tiny
-        fraction *= c * d
-        if abs(c * d - 1.0) < 1e-15:
-            break
-    return min(math.exp(log_scale) * fraction, 1.0)
+    k = np.arange(min(rows, n))
+    return float(np.prod((n - k) / (n + reference_n - k)))
 
 
 def share_difference_tail(count: int, n: int, other_count: int, other_n: int) -> float:
@@ -108,46 +59,45 @@ def share_difference_tail(count: int, n: int, other_count: int, other_n: int) ->
 
 
 def unseen_tail(rows_of_level: np.ndarray, unseen_rows: int, n: int, reference_n: int) -> float:
-    """Bound the chance that `unseen_rows` window rows or more hold levels the reference lacks.
+    """Return the chance that `unseen_rows` window rows or more hold levels the reference lacks.
 
     When window and reference are one population, every way to deal the pooled rows to the two is
-    equally likely: a level with c pooled rows lies wholly in the window with probability q**c at
-    most, q = n / (n + reference_n). The sum of the rows of such levels is bounded by Chernoff's
-    method (Chernoff 1952); negative dependence between levels only lowers the tail
-    (Joag-Dev and Proschan 1983). So a city that appears once a year does not alarm, and a level
-    that suddenly has ten rows does.
+    equally likely: a level with c pooled rows lies wholly in the window with probability q**c,
+    q = n / (n + reference_n). So a city that appears once a year does not alarm, and a level that
+    suddenly has ten rows does. Levels count as dealt one by one; that one of them took window rows
+    makes it less likely for the others (Joag-Dev and Proschan 1983).
 
     Args:
         rows_of_level: pooled row count of every level, shape (levels,).
     """
     if unseen_rows == 0:
         return 1.0
+    least = min(unseen_rows, _MOST_UNSEEN)
+    fewer = np.zeros(least)  # chance of each number of unseen rows below `least`
+    fewer[0] = 1.0
     q = n / (n + reference_n)
-    sizes, levels = np.unique(rows_of_level, return_counts=True)
-    s = q + (1.0 - q) * np.linspace(0.0, 1.0, 201)[:, None]
-    log_bound = unseen_rows * np.log(q / s[:, 0]) + np.sum(
-        levels * np.log1p(s**sizes - q**sizes), axis=1
-    )
-    return float(min(np.exp(log_bound.min()), 1.0))
+    sizes, counts = np.unique(rows_of_level.astype(int), return_counts=True)
+    for size, levels in zip(sizes.tolist(), counts.tolist(), strict=True):
+        chance = q**size
+        if size < least and chance > _NEVER:
+            times = np.arange((least - 1) // size + 1)
+            dealt = np.zeros(least)
+            dealt[times * size] = _binomial(times, levels, chance)
+            fewer = np.convolve(fewer, dealt)[:least]
+        else:  # one such level is enough, or there is none
+            fewer *= np.exp(levels * np.log1p(-chance))
+    return float(np.clip(1.0 - fewer.sum(), 0.0, 1.0))
+
+
+def _binomial(times: np.ndarray, tries: int, chance: float) -> np.ndarray:
+    """Return the chance of each number of successes."""
+    logs = times * math.log(chance) + (tries - times) * math.log1p(-chance)
+    return np.exp(_log_choose(tries, times) + logs)
 
 
 def _log_choose(n: int, k: np.ndarray) -> np.ndarray:
     """Return log(n over k) for integers k; minus infinity where k is outside 0..n."""
     inside = (k >= 0) & (k <= n)
     k = np.clip(k, 0, n)
-    log = _log_gamma(np.array([n + 1.0])) - _log_gamma(k + 1.0) - _log_gamma(n - k + 1.0)
+    log = special.gammaln(n + 1.0) - special.gammaln(k + 1.0) - special.gammaln(n - k + 1.0)
     return np.where(inside, log, -np.inf)
-
-
-def _log_gamma(x: np.ndarray) -> np.ndarray:
-    """Return log Gamma(x) for x >= 1: Stirling's series, after a shift to where it is exact."""
-    shifted = x + 8.0
-    stirling = (
-        (shifted - 0.5) * np.log(shifted)
-        - shifted
-        + 0.5 * math.log(2.0 * math.pi)
-        + 1.0 / (12.0 * shifted)
-        - 1.0 / (360.0 * shifted**3)
-        + 1.0 / (1260.0 * shifted**5)
-    )
-    return stirling - sum(np.log(x + i) for i in range(8))
