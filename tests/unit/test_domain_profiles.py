@@ -1,18 +1,25 @@
 """Does a profile hold what its rows hold?"""
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from modelyard.domain.profiles import (
+    PREDICTION,
+    SAMPLE_ROWS,
     CategoricalProfile,
+    Levels,
     NumericProfile,
     Profile,
+    ProfileBuilder,
+    ReferenceSample,
     merge_profiles,
     profile_reference,
     profile_window,
 )
+from modelyard.domain.tallies import TRACKED_LEVELS
 from modelyard.domain.values import ColumnKind
 from modelyard.errors import InvalidInputError
 
@@ -30,6 +37,34 @@ def columns(seed: int, rows: int = 3_000) -> dict[str, np.ndarray]:
     rain = np.where(rng.random(rows) < 0.8, 0.0, rng.exponential(2.0, rows))
     city = rng.choice(np.array(["Rome", "Oslo", "Bern", None], dtype=object), rows)
     return {"price": price, "rain": rain, "city": city}
+
+
+def predicted(seed: int, rows: int = 3_000, *, classes: bool) -> dict[str, np.ndarray]:
+    """Return columns with a prediction that price and city decide."""
+    known = columns(seed, rows)
+    said = np.nan_to_num(known["price"]) + 20 * (known["city"] == "Oslo")
+    said = np.where(said > 30, "dear", "cheap").astype(object) if classes else said
+    said[:3] = None if classes else np.nan
+    return {**known, PREDICTION: said}
+
+
+def kinds(*, classes: bool) -> dict[str, ColumnKind]:
+    return {**KINDS, PREDICTION: ColumnKind.CATEGORICAL if classes else ColumnKind.NUMERIC}
+
+
+def same(a: Profile, b: Profile) -> None:
+    """Check that all counts are equal, and what is summed up to the last digits."""
+    rounded = {"mean", "sd", "log_mean"}
+    assert a.rows == b.rows
+    for name, x in a.columns.items():
+        y = b.columns[name]
+        assert x.model_dump(exclude=rounded) == y.model_dump(exclude=rounded)
+        if isinstance(x, NumericProfile) and isinstance(y, NumericProfile):
+            assert (x.mean, x.sd, x.log_mean) == pytest.approx((y.mean, y.sd, y.log_mean))
+    assert (a.scores is None) == (b.scores is None)
+    if a.scores and b.scores:
+        assert a.scores.counts == b.scores.counts
+        assert a.scores.sums == pytest.approx(b.scores.sums)
 
 
 def numeric(profile: Profile, name: str) -> NumericProfile:
@@ -79,16 +114,136 @@ def test_merging_parts_gives_the_profile_of_the_whole() -> None:
         for rows in (slice(0, 10), slice(10, 700), slice(700, 700), slice(700, None))
     ]
 
-    merged = merge_profiles(*parts)
-    expected = profile_window(whole, reference)
+    same(merge_profiles(*parts), profile_window(whole, reference))
 
-    assert merged.rows == expected.rows
-    assert merged.columns["city"] == expected.columns["city"]
-    for name in ("price", "rain"):
-        x, y = numeric(merged, name), numeric(expected, name)
-        exact = {"counts", "nulls", "min", "max", "outside", "far_outside", "non_zero"}
-        assert x.model_dump(include=exact) == y.model_dump(include=exact)
-        assert (x.mean, x.sd, x.log_mean) == pytest.approx((y.mean, y.sd, y.log_mean))
+
+@pytest.mark.parametrize("classes", [True, False])
+def test_batches_of_any_size_give_the_profile_of_the_whole(classes: bool) -> None:
+    rng = np.random.default_rng(5)
+    reference = profile_reference(predicted(1, classes=classes), kinds(classes=classes))
+    whole = predicted(2, 5_000, classes=classes)
+    whole["city"][-40:] = [f"village {i % 7}" for i in range(40)]
+    scores = np.where(rng.random(5_000) < 0.1, np.nan, rng.random(5_000))
+    expected = profile_window(whole, reference, scores)
+    for _ in range(5):
+        cuts = [0, *np.sort(rng.integers(0, 5_000, 6)), 5_000]
+        builders = [ProfileBuilder(reference) for _ in range(2)]
+        merged: list[Profile] = []
+        for turn, (a, b) in enumerate(pairwise(cuts)):
+            part = {name: values[a:b] for name, values in whole.items()}
+            builders[turn % 2].add(part, scores[a:b])
+            merged.append(profile_window(part, reference, scores[a:b]))
+        builders[0].merge(builders[1])
+        same(builders[0].profile(), expected)
+        same(merge_profiles(*merged), expected)
+
+
+@pytest.mark.parametrize("classes", [True, False])
+def test_joint_counts_are_those_of_the_rows(classes: bool) -> None:
+    reference = profile_reference(predicted(1, classes=classes), kinds(classes=classes))
+    rows = predicted(2, classes=classes)
+    window = profile_window(rows, reference)
+    said = window.columns[PREDICTION]
+    price, city = numeric(window, "price"), categorical(window, "city")
+    outputs, cells, cities = [], [], []
+    for value, cost, town in zip(rows[PREDICTION], rows["price"], rows["city"], strict=True):
+        if value is None or value != value:
+            continue
+        place = (
+            said.groups.index(value) if classes else np.searchsorted(said.groups, value, "right")
+        )
+        outputs.append(place)
+        null = np.isnan(cost)
+        cells.append(
+            len(price.groups) + 1 if null else np.searchsorted(price.groups, cost, "right")
+        )
+        cities.append(len(city.groups) + 1 if town is None else city.groups.index(town))
+    groups = len(said.groups) + 1
+    for column, places in ((price, cells), (city, cities)):
+        expected = np.zeros((len(column.groups) + 2, groups), dtype=int)
+        np.add.at(expected, (places, outputs), 1)
+        assert np.array_equal(column.joint, expected)
+    assert said.joint == ()
+    assert len(price.groups) == 9
+    assert set(price.groups) <= set(price.edges)
+
+
+def test_scores_are_counted_and_summed_in_bins_of_equal_width() -> None:
+    reference = profile_reference(columns(1), KINDS)
+    scores = np.array([0.0, 0.005, 0.5, 0.509, 1.0, np.nan])
+    found = profile_window({"rain": np.zeros(6)}, reference, scores).scores
+
+    assert found is not None
+    assert {i: n for i, n in enumerate(found.counts) if n} == {0: 2, 50: 2, 99: 1}
+    assert (found.sums[0], found.sums[50], found.sums[99]) == pytest.approx((0.005, 1.009, 1.0))
+    assert profile_window({"rain": np.zeros(6)}, reference).scores is None
+
+
+def test_codes_of_levels_are_counted_as_their_names() -> None:
+    reference = profile_reference(columns(1), KINDS)
+    city = Levels(np.array([2, 0, -1, 1, 0]), ["Oslo", "Cairo", "Bern"])
+    plain = np.array(["Bern", "Oslo", None, "Cairo", "Oslo"], dtype=object)
+
+    assert profile_window({"city": city}, reference) == profile_window({"city": plain}, reference)
+
+
+def test_whole_and_decimal_numbers_may_be_levels() -> None:
+    known = profile_reference(
+        {"a": np.array([1, 2, 2]), "b": np.array([0.5, np.nan, 2.0])},
+        {"a": ColumnKind.CATEGORICAL, "b": ColumnKind.CATEGORICAL},
+    )
+
+    assert categorical(known, "a").levels == {"2": 2, "1": 1}
+    assert categorical(known, "b").levels == {"0.5": 1, "2.0": 1}
+    assert categorical(known, "b").nulls == 1
+
+
+def test_a_column_of_identifiers_takes_bounded_memory_and_loses_no_row() -> None:
+    cities = {"city": ColumnKind.CATEGORICAL}
+    reference = profile_reference({"city": columns(1)["city"]}, cities)
+    builder = ProfileBuilder(reference)
+    for batch in range(5):
+        names = [f"id {batch} {i}" for i in range(TRACKED_LEVELS)]
+        builder.add({"city": Levels(np.arange(TRACKED_LEVELS), names)})
+        builder.add({"city": np.array(["Oslo", "new", "new", None], dtype=object)})
+        assert sum(len(tally.levels) for tally in builder._tallies.values()) < 2 * TRACKED_LEVELS
+    city = categorical(builder.profile(), "city")
+
+    assert (city.levels, city.nulls) == ({"Oslo": 5}, 5)
+    assert city.unseen_rows == 5 * TRACKED_LEVELS + 10
+    assert city.unseen["new"] == 10
+
+
+def test_bins_of_many_rows_are_laid_by_evenly_spread_ones_and_all_are_counted() -> None:
+    rows = 3 * SAMPLE_ROWS
+    trend = np.arange(rows, dtype=float)
+    hour = trend % 24  # a sample in step with the day would know one hour only
+    whole = {"trend": trend, "hour": hour}
+    known = profile_reference(whole, dict.fromkeys(whole, ColumnKind.NUMERIC))
+    sample = ReferenceSample(dict.fromkeys(whole, ColumnKind.NUMERIC))
+    for start in range(0, rows, 70_001):
+        sample.add({name: values[start : start + 70_001] for name, values in whole.items()})
+
+    for profile in (known, sample.bins()):
+        edges = numeric(profile, "trend").edges
+        assert np.diff(edges).max() < 1.05 * rows / 130
+        assert set(numeric(profile, "hour").edges) >= set(range(24))
+    assert sum(numeric(known, "trend").counts) == rows
+    assert (numeric(known, "trend").min, numeric(known, "trend").max) == (0, rows - 1)
+
+
+def test_a_profile_that_was_stored_before_there_were_joint_counts_still_serves() -> None:
+    new = profile_reference(predicted(1, classes=True), kinds(classes=True))
+    stored = new.model_dump(exclude={"scores": True})
+    for column in stored["columns"].values():
+        del column["groups"], column["joint"]
+    old = Profile.model_validate(stored)
+    rows = predicted(2, classes=True)
+    window = profile_window(rows, old)
+
+    assert window.rows == 3_000
+    assert all(column.joint == () for column in window.columns.values())
+    assert numeric(window, "price").counts == numeric(profile_window(rows, new), "price").counts
 
 
 def test_profiles_on_different_bins_do_not_merge() -> None:

@@ -1,87 +1,74 @@
 """What do the rows of a reference or of a window look like, in a few kilobytes?
 
-One pass over the columns; everything that drift and data quality are judged by is in the profile,
-so the rows are not needed again. Profiles on the same reference merge: the profile of a week is
-the sum of the profiles of its days, exactly.
+One pass over the rows, in batches of any size; everything that drift and data quality are judged by
+is in the profile, so the rows are not needed again. Profiles on the same reference merge: the
+profile of a week is the sum of the profiles of its days, exactly.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Mapping
 from functools import reduce
-from typing import Annotated, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
+from modelyard.domain.column_profiles import (
+    CategoricalProfile,
+    ColumnProfile,
+    NumericProfile,
+    ScoreHistogram,
+)
+from modelyard.domain.tallies import (
+    CategoricalTally,
+    Levels,
+    NumericTally,
+    ScoreTally,
+    Strata,
+    as_levels,
+    merge_categorical,
+    merge_numeric,
+    most_common,
+)
 from modelyard.domain.values import ColumnKind, Value
 from modelyard.errors import InvalidInputError
+
+__all__ = [
+    "PREDICTION",
+    "CategoricalProfile",
+    "ColumnProfile",
+    "Columns",
+    "Levels",
+    "NumericProfile",
+    "Profile",
+    "ProfileBuilder",
+    "ReferenceSample",
+    "ScoreHistogram",
+    "equal_mass_edges",
+    "merge_profiles",
+    "profile_reference",
+    "profile_window",
+]
 
 PREDICTION = "prediction"
 """Name under which the model's own output is profiled beside the features."""
 
-BINS = 128
+BINS = 130
 """Equal-mass bins of a numeric column: the Kolmogorov-Smirnov distance is then exact to about
-2e-4, far below what a window of a million rows can tell from noise."""
+2e-4, far below what a window of a million rows can tell from noise. Tenths are among them."""
+GROUPS = 10
+"""Groups of a column, and of the prediction, whose rows are counted jointly."""
 MAX_LEVELS = 1_000
-MAX_UNSEEN_LEVELS = 100
-_BLOCK_ROWS = 65_536  # sorting blocks that fit the cache is three times faster than searching
+SAMPLE_ROWS = 200_000
+"""Rows that the bins are laid by. That of a bin's mass is then known to 2 % of itself."""
+BLOCK_ROWS = 65_536
+"""Sorting blocks that fit the cache is three times faster."""
+_GOLDEN = 0.6180339887498949
+"""Multiples of it, modulo one, lie evenly however many there are, and in step with no season."""
 
-
-class NumericProfile(Value):
-    """A numeric column. Moments are of the present values; infinities count as nulls."""
-
-    kind: Literal["numeric"] = "numeric"
-    nulls: int
-    edges: tuple[float, ...]
-    """Inner edges of the bins, ascending; bin i is [edges[i-1], edges[i]), the outer two open."""
-    counts: tuple[int, ...]
-    """Rows in each bin, one more than edges."""
-    mean: float = 0.0
-    sd: float = 0.0
-    min: float | None = None
-    max: float | None = None
-    log_mean: float | None = None
-    """Mean of log10(abs(value)) over non-zero values: a new unit moves it, outliers do not."""
-    non_zero: int = 0
-    outside: int = 0
-    """Rows beyond the reference's smallest or largest value."""
-    far_outside: int = 0
-    """Rows that no season explains: beyond that range by more than its size, or of another order
-    of magnitude, as a change of unit in part of the rows leaves behind."""
-
-    @property
-    def present(self) -> int:
-        return sum(self.counts)
-
-
-class CategoricalProfile(Value):
-    """A categorical column."""
-
-    kind: Literal["categorical"] = "categorical"
-    nulls: int
-    levels: dict[str, int]
-    """Rows of each level of the reference, the most frequent ones."""
-    other: int = 0
-    """Rows of the reference's rarer levels. Where there are such, a level that is not listed may
-    be one of them, so nothing counts as unseen."""
-    unseen: dict[str, int] = Field(default_factory=dict)
-    """Rows of levels that the reference does not have, the most frequent ones."""
-    unseen_other: int = 0
-    """Rows of further levels that the reference does not have."""
-
-    @property
-    def unseen_rows(self) -> int:
-        return sum(self.unseen.values()) + self.unseen_other
-
-    @property
-    def present(self) -> int:
-        return sum(self.levels.values()) + self.other + self.unseen_rows
-
-
-ColumnProfile = Annotated[NumericProfile | CategoricalProfile, Field(discriminator="kind")]
+Columns = Mapping[str, np.ndarray | Levels]
+"""The columns of some rows, all of shape (rows,): float64 with NaN, or levels; objects of str or
+None are encoded."""
 
 
 class Profile(Value):
@@ -89,12 +76,189 @@ class Profile(Value):
 
     rows: int
     columns: dict[str, ColumnProfile]
+    scores: ScoreHistogram | None = None
+    """Of the rows whose prediction came with probabilities."""
+
+
+class ProfileBuilder:
+    """Counts batches of rows on the bins, levels and groups of a reference.
+
+    Batches may be counted by several builders, which are then merged. The order changes no count,
+    only the last digits of means. Of more levels than `TRACKED_LEVELS` that the reference does not
+    list, the rarest are counted together.
+    """
+
+    def __init__(
+        self, reference: Profile, *, learns_levels: bool = False, max_levels: int = MAX_LEVELS
+    ) -> None:
+        """Start with no rows; `learns_levels` where they are the reference's own."""
+        self._reference = reference
+        self._learns = learns_levels
+        self._max_levels = max_levels
+        predicted = reference.columns.get(PREDICTION)
+        self._strata = len(predicted.groups) + 1 if predicted and predicted.groups else 0
+        self._rows = 0
+        self._scores = ScoreTally()
+        self._tallies = {name: self._tally(name) for name in reference.columns}
+
+    def fresh(self) -> ProfileBuilder:
+        """Return a builder with no rows, to count others that are merged into this one."""
+        return ProfileBuilder(
+            self._reference, learns_levels=self._learns, max_levels=self._max_levels
+        )
+
+    def add(self, columns: Columns, scores: np.ndarray | None = None) -> None:
+        """Count a batch; `scores` are its probabilities, float64 of shape (rows,), NaN for none.
+
+        A column that the batch lacks is all null in it; one that the reference lacks is left out.
+        Zero rows are allowed. Raises InvalidInputError for unequal lengths.
+        """
+        rows = _row_count(columns)
+        ready = {
+            name: _encoded(columns[name], numeric=isinstance(tally, NumericTally))
+            for name, tally in self._tallies.items()
+            if name in columns
+        }
+        for start in range(0, rows, BLOCK_ROWS):
+            block = slice(start, min(start + BLOCK_ROWS, rows))
+            self._add_block({name: values[block] for name, values in ready.items()}, block)
+        self._rows += rows
+        if scores is not None:
+            self._scores.count(scores)
+
+    def merge(self, other: ProfileBuilder) -> None:
+        """Add the rows that another builder on the same reference counted."""
+        self._rows += other._rows
+        self._scores.merge(other._scores)
+        for name, tally in self._tallies.items():
+            tally.merge(other._tallies[name])
+
+    def profile(self) -> Profile:
+        """Return the profile of the rows so far."""
+        return Profile(
+            rows=self._rows,
+            columns={name: tally.profile() for name, tally in self._tallies.items()},
+            scores=self._scores.profile(),
+        )
+
+    def _add_block(self, columns: dict[str, np.ndarray | Levels], block: slice) -> None:
+        rows = block.stop - block.start
+        strata = self._stratify(columns.get(PREDICTION), rows)
+        for name, tally in self._tallies.items():
+            if name in columns:
+                tally.count(columns[name], strata)
+            else:
+                tally.count_nulls(strata)
+
+    def _stratify(self, predicted: np.ndarray | Levels | None, rows: int) -> Strata:
+        """Return the rows by the group of their prediction."""
+        number = self._strata
+        if not number or predicted is None:
+            return Strata(np.full(rows, number, dtype=np.uint8), number)
+        column = self._reference.columns[PREDICTION]
+        if isinstance(predicted, Levels):
+            groups = {name: place for place, name in enumerate(column.groups)}
+            places = [groups.get(name, number - 1) for name in predicted.names]
+            return Strata(np.array([*places, number], dtype=np.uint8)[predicted.codes], number)
+        codes = np.zeros(rows, dtype=np.uint8)
+        for edge in column.groups:  # ten times faster than a search of each value
+            codes += predicted >= edge
+        codes[~np.isfinite(predicted)] = number
+        return Strata(codes, number)
+
+    def _tally(self, name: str) -> Any:
+        """Return a tally of a column: numeric ones take arrays, categorical ones levels."""
+        column = self._reference.columns[name]
+        strata = 0 if name == PREDICTION else self._strata
+        if isinstance(column, NumericProfile):
+            return NumericTally(column, strata)
+        return CategoricalTally(column, strata, self._max_levels if self._learns else None)
+
+
+class ReferenceSample:
+    """Lays the bins and groups of a reference by rows that are spread over all of it.
+
+    Rows are offered in batches, as many as there are; of more than `most` it keeps evenly spread
+    ones, the same in every run.
+    """
+
+    def __init__(
+        self, kinds: Mapping[str, ColumnKind], *, bins: int = BINS, most: int = SAMPLE_ROWS
+    ) -> None:
+        self._bins, self._most = bins, most
+        self._share = 1.0
+        self._seen = 0
+        self._turns = [np.empty(0)]
+        self._numbers = {n: [np.empty(0)] for n, k in kinds.items() if k is ColumnKind.NUMERIC}
+        no_level = CategoricalProfile(nulls=0, levels={})
+        self._levels = {name: CategoricalTally(no_level, 0, None) for name in kinds}
+        self._kinds = dict(kinds)
+
+    def add(self, columns: Columns) -> None:
+        """Offer a batch. Raises InvalidInputError for a missing column or unequal lengths."""
+        rows = _row_count(columns)
+        missing = sorted(set(self._kinds) - set(columns))
+        if missing:
+            raise InvalidInputError(
+                f"The reference lacks {', '.join(missing)}. {_REFERENCE_ADVICE}"
+            )
+        turns = np.modf((self._seen + np.arange(rows)) * _GOLDEN)[0]
+        self._seen += rows
+        chosen = turns < self._share
+        self._turns.append(turns[chosen])
+        whole = Strata(np.zeros(rows, dtype=np.uint8), 0)
+        for name, kind in self._kinds.items():
+            values = _encoded(columns[name], numeric=kind is ColumnKind.NUMERIC)
+            if isinstance(values, Levels):
+                self._levels[name].count(values, whole)
+            else:
+                self._numbers[name].append(values[chosen])
+        while sum(map(len, self._turns)) > self._most:
+            self._halve()
+
+    def bins(self) -> Profile:
+        """Return a profile of no rows, on which the reference's own are then counted.
+
+        Raises InvalidInputError where no rows were offered.
+        """
+        if not self._seen:
+            raise InvalidInputError(f"The reference has no rows. {_REFERENCE_ADVICE}")
+        columns: dict[str, ColumnProfile] = {}
+        for name, kind in self._kinds.items():
+            if kind is ColumnKind.NUMERIC:
+                values = np.concatenate(self._numbers[name])
+                present = values[np.isfinite(values)]
+                groups = equal_mass_edges(present, GROUPS)
+                edges = np.union1d(equal_mass_edges(present, self._bins), groups)
+                columns[name] = NumericProfile(
+                    nulls=0,
+                    edges=tuple(edges.tolist()),
+                    counts=(0,) * (edges.size + 1),
+                    groups=tuple(groups.tolist()),
+                )
+            else:
+                levels = self._levels[name].levels
+                top = most_common(levels, GROUPS if len(levels) <= GROUPS else GROUPS - 1)
+                columns[name] = CategoricalProfile(nulls=0, levels={}, groups=tuple(top))
+        return Profile(rows=0, columns=columns)
+
+    def _halve(self) -> None:
+        """Keep evenly spread rows of those that were kept."""
+        turns = np.concatenate(self._turns)
+        self._share /= 2
+        chosen = turns < self._share
+        self._turns = [turns[chosen]]
+        self._numbers = {n: [np.concatenate(v)[chosen]] for n, v in self._numbers.items()}
+
+
+_REFERENCE_ADVICE = "Profile the rows that the release was evaluated on, with all its features."
 
 
 def profile_reference(
-    columns: Mapping[str, np.ndarray],
+    columns: Columns,
     kinds: Mapping[str, ColumnKind],
     *,
+    scores: np.ndarray | None = None,
     bins: int = BINS,
     max_levels: int = MAX_LEVELS,
 ) -> Profile:
@@ -102,54 +266,32 @@ def profile_reference(
 
     Args:
         columns: one array per name, all of shape (rows,): float64 with NaN for numeric columns,
-            objects of str or None for categorical ones.
+            levels or objects of str or None for categorical ones.
         kinds: the kind of every column to profile.
+        scores: the probability that came with each prediction, NaN for none.
 
     Raises InvalidInputError for no rows, a missing column or unequal lengths.
     """
-    rows = _row_count(columns)
-    missing = sorted(set(kinds) - set(columns))
-    if missing or rows == 0:
-        problem = f"lacks {', '.join(missing)}" if missing else "has no rows"
-        raise InvalidInputError(
-            f"The reference {problem}. Profile the rows that the release was evaluated on, "
-            "with all its features."
-        )
-    profiles: dict[str, ColumnProfile] = {}
-    for name, kind in kinds.items():
-        if kind is ColumnKind.NUMERIC:
-            present = _present(columns[name])
-            low, high = (present.min(), present.max()) if present.size else (0.0, 0.0)
-            edges = equal_mass_edges(present, bins)
-            profiles[name] = _numeric_profile(present, rows, edges, float(low), float(high))
-        else:
-            counter, nulls = _count_levels(columns[name])
-            top = _most_common(counter, max_levels)
-            profiles[name] = CategoricalProfile(
-                nulls=nulls, levels=top, other=counter.total() - sum(top.values())
-            )
-    return Profile(rows=rows, columns=profiles)
+    sample = ReferenceSample(kinds, bins=bins)
+    _row_count(columns)
+    encoded = {
+        name: _encoded(columns[name], numeric=kind is ColumnKind.NUMERIC)
+        for name, kind in kinds.items()
+        if name in columns
+    }
+    sample.add(encoded)
+    builder = ProfileBuilder(sample.bins(), learns_levels=True, max_levels=max_levels)
+    builder.add(encoded, scores)
+    return builder.profile()
 
 
-def profile_window(columns: Mapping[str, np.ndarray], reference: Profile) -> Profile:
-    """Profile a window on the bins and levels of its reference.
-
-    A column that the window lacks is profiled as all null; one that the reference lacks is left
-    out. Zero rows are allowed. Raises InvalidInputError for unequal lengths.
-    """
-    rows = _row_count(columns)
-    profiles: dict[str, ColumnProfile] = {}
-    for name, known in reference.columns.items():
-        absent = name not in columns
-        if isinstance(known, NumericProfile):
-            present = np.empty(0) if absent else _present(columns[name])
-            low = 0.0 if known.min is None else known.min
-            high = 0.0 if known.max is None else known.max
-            profiles[name] = _numeric_profile(present, rows, np.array(known.edges), low, high)
-        else:
-            counter, nulls = (Counter(), rows) if absent else _count_levels(columns[name])
-            profiles[name] = _categorical_profile(counter, nulls, known)
-    return Profile(rows=rows, columns=profiles)
+def profile_window(
+    columns: Columns, reference: Profile, scores: np.ndarray | None = None
+) -> Profile:
+    """Profile a window on the bins and levels of its reference, as `ProfileBuilder.add` says."""
+    builder = ProfileBuilder(reference)
+    builder.add(columns, scores)
+    return builder.profile()
 
 
 def merge_profiles(first: Profile, *others: Profile) -> Profile:
@@ -171,150 +313,36 @@ def _merge_two(a: Profile, b: Profile) -> Profile:
     for name, x in a.columns.items():
         y = b.columns[name]
         if isinstance(x, NumericProfile) and isinstance(y, NumericProfile) and x.edges == y.edges:
-            merged[name] = _merge_numeric(x, y)
+            merged[name] = merge_numeric(x, y)
         elif isinstance(x, CategoricalProfile) and isinstance(y, CategoricalProfile):
-            unseen = Counter(x.unseen) + Counter(y.unseen)
-            top = _most_common(unseen, MAX_UNSEEN_LEVELS)
-            merged[name] = CategoricalProfile(
-                nulls=x.nulls + y.nulls,
-                levels=dict(Counter(x.levels) + Counter(y.levels)),
-                other=x.other + y.other,
-                unseen=top,
-                unseen_other=x.unseen_other + y.unseen_other + unseen.total() - sum(top.values()),
-            )
+            merged[name] = merge_categorical(x, y)
         else:
             raise InvalidInputError(
                 f"Profiles of column {name!r} lie on different bins. "
                 "Profile both windows against the same reference."
             )
-    return Profile(rows=a.rows + b.rows, columns=merged)
-
-
-def _merge_numeric(x: NumericProfile, y: NumericProfile) -> NumericProfile:
-    n, m = x.present, y.present
-    total = max(n + m, 1)
-    non_zero = x.non_zero + y.non_zero
-    gap = y.mean - x.mean
-    # Chan, Golub and LeVeque (1979): squared deviations of two parts, without cancellation.
-    squares = n * x.sd**2 + m * y.sd**2 + gap**2 * n * m / total
-    lows = [v for v in (x.min, y.min) if v is not None]
-    highs = [v for v in (x.max, y.max) if v is not None]
-    logs = x.non_zero * (x.log_mean or 0.0) + y.non_zero * (y.log_mean or 0.0)
-    return NumericProfile(
-        nulls=x.nulls + y.nulls,
-        edges=x.edges,
-        counts=tuple(np.add(x.counts, y.counts).tolist()),
-        mean=(n * x.mean + m * y.mean) / total,
-        sd=math.sqrt(squares / total),
-        min=min(lows, default=None),
-        max=max(highs, default=None),
-        log_mean=logs / non_zero if non_zero else None,
-        non_zero=non_zero,
-        outside=x.outside + y.outside,
-        far_outside=x.far_outside + y.far_outside,
-    )
-
-
-def _numeric_profile(
-    present: np.ndarray, rows: int, edges: np.ndarray, low: float, high: float
-) -> NumericProfile:
-    """Profile the present values of a column on `edges`, given the reference's range."""
-    nulls = rows - present.size
-    counts = tuple(_bin_counts(present, edges).tolist())
-    if not present.size:
-        return NumericProfile(nulls=nulls, edges=tuple(edges.tolist()), counts=counts)
-    magnitudes = np.abs(present[present != 0])
-    largest = max(float(np.abs(present).max()), 1.0)
-    return NumericProfile(
-        nulls=nulls,
-        edges=tuple(edges.tolist()),
-        counts=counts,
-        mean=float(present.mean())
-        if largest < 1e150
-        else float((present / largest).mean()) * largest,
-        sd=float((present / largest).std()) * largest,  # the square of 1e200 overflows
-        min=float(present.min()),
-        max=float(present.max()),
-        log_mean=float(np.log10(magnitudes).mean()) if magnitudes.size else None,
-        non_zero=magnitudes.size,
-        outside=int(np.sum((present < low) | (present > high))),
-        far_outside=_far_outside(present, low, high),
-    )
-
-
-def _far_outside(present: np.ndarray, low: float, high: float) -> int:
-    """Count values beyond low..high by more than its size, or twenty times nearer to zero.
-
-    The size is the span or the magnitude, whichever is larger: 236 is not far from 200..214, nor
-    is -3 from 5..35.
-    """
-    size = max(high - low, abs(low), abs(high))
-    far = (present < low - size) | (present > high + size)
-    if low > 0:
-        far |= (present > 0) & (present < low / 20)
-    elif high < 0:
-        far |= (present < 0) & (present > high / 20)
-    return int(far.sum())
-
-
-def _categorical_profile(
-    counter: Counter[str], nulls: int, known: CategoricalProfile
-) -> CategoricalProfile:
-    unlisted = Counter({level: n for level, n in counter.items() if level not in known.levels})
-    levels = {level: counter[level] for level in known.levels if level in counter}
-    if known.other:
-        return CategoricalProfile(nulls=nulls, levels=levels, other=unlisted.total())
-    top = _most_common(unlisted, MAX_UNSEEN_LEVELS)
-    return CategoricalProfile(
-        nulls=nulls,
-        levels=levels,
-        unseen=top,
-        unseen_other=unlisted.total() - sum(top.values()),
-    )
+    scores = ScoreTally(a.scores)
+    scores.merge(ScoreTally(b.scores))
+    return Profile(rows=a.rows + b.rows, columns=merged, scores=scores.profile())
 
 
 def equal_mass_edges(present: np.ndarray, bins: int) -> np.ndarray:
     """Return inner bin edges at the quantiles; a value with more than a bin's mass gets its own."""
     if not present.size:
         return np.empty(0)
-    quantiles = np.quantile(present, np.arange(1, bins) / bins, method="inverted_cdf")
+    ranks = -(-np.arange(1, bins) * present.size // bins)  # rounded up
+    quantiles = np.sort(present)[ranks - 1]
     repeated = quantiles[:-1][np.diff(quantiles) == 0]
     return np.unique(np.concatenate([quantiles, np.nextafter(repeated, np.inf)]))
 
 
-def _bin_counts(present: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Return how many values lie in each bin, shape (edges + 1,)."""
-    counts = np.zeros(edges.size + 1, dtype=np.int64)
-    for start in range(0, present.size, _BLOCK_ROWS):
-        block = np.sort(present[start : start + _BLOCK_ROWS])
-        below = np.searchsorted(block, edges, side="left")
-        counts += np.diff(below, prepend=0, append=block.size)
-    return counts
+def _encoded(values: np.ndarray | Levels, *, numeric: bool) -> np.ndarray | Levels:
+    if isinstance(values, Levels):
+        return values
+    return np.asarray(values, dtype=np.float64) if numeric else as_levels(values.tolist())
 
 
-def _present(values: np.ndarray) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
-    return values[np.isfinite(values)]
-
-
-def _count_levels(values: np.ndarray) -> tuple[Counter[str], int]:
-    """Return the rows of every level, and the nulls (None, NaN or NaT: unequal to itself)."""
-    counter: Counter[str] = Counter()
-    nulls = 0
-    for level, rows in Counter(values.tolist()).items():
-        if level is None or level != level:
-            nulls += rows
-        else:
-            counter[str(level)] += rows
-    return counter, nulls
-
-
-def _most_common(counter: Counter[str], limit: int) -> dict[str, int]:
-    """Return the most frequent levels; of equally frequent ones the first by name."""
-    return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:limit])
-
-
-def _row_count(columns: Mapping[str, np.ndarray]) -> int:
+def _row_count(columns: Columns) -> int:
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise InvalidInputError(

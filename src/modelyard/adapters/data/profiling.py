@@ -1,0 +1,193 @@
+"""How are more rows profiled than memory has room for?
+
+A source is given as parts that are read one batch after another: the row groups of Parquet files,
+the answer of a database, chunks of a text file. Parts are counted side by side in threads, each by
+a builder of its own, and merged in their order, so that two runs give the same profile to the bit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from modelyard.adapters.data.damage import damage_told
+from modelyard.domain.profiles import Columns, Levels, Profile, ProfileBuilder, ReferenceSample
+from modelyard.domain.values import ColumnKind
+from modelyard.serving.features import as_category, as_number
+
+BATCH_ROWS = 65_536
+_SAMPLED_PARTS = 16
+"""Parts that a reference's bins are laid by, evenly spaced."""
+
+
+class Rows(NamedTuple):
+    """A batch as a builder takes it."""
+
+    columns: Columns
+    scores: np.ndarray | None = None
+
+
+Part = Callable[[], Iterator[Rows]]
+"""Opens a part of a source, from its start each time."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns of a source are profiled, and how each is read."""
+
+    kinds: Mapping[str, ColumnKind]
+    """By the name in the profile."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """The source's name of a column, where it is another one."""
+    score: str | None = None
+    """The source's column of probabilities."""
+
+    def names(self) -> list[str]:
+        """Return the source's names of all that is read."""
+        of_columns = [self.columns.get(name, name) for name in self.kinds]
+        return of_columns if self.score is None else [*of_columns, self.score]
+
+
+class ArrowReader:
+    """Reads Arrow batches of one layout as a service reads its requests' cells.
+
+    What a category is called is found out once a dictionary, not once a row. Raises RequestError
+    for a text where a number is meant.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._known: dict[str, tuple[pa.Array, np.ndarray, list[str]]] = {}
+
+    def read(self, batch: pa.RecordBatch) -> Rows:
+        """Return the layout's columns; one that the batch lacks is left out."""
+        there = set(batch.schema.names)
+        columns: dict[str, np.ndarray | Levels] = {}
+        for name, kind in self._layout.kinds.items():
+            source = self._layout.columns.get(name, name)
+            if source in there:
+                cells = batch.column(source)
+                is_number = kind is ColumnKind.NUMERIC
+                columns[name] = _numbers(name, cells) if is_number else self._levels(name, cells)
+        score = self._layout.score
+        if score is None or score not in there:
+            return Rows(columns)
+        return Rows(columns, _numbers(score, batch.column(score)))
+
+    def _levels(self, name: str, cells: pa.Array) -> Levels:
+        encoded: Any = cells if pa.types.is_dictionary(cells.type) else cells.dictionary_encode()
+        known = self._known.get(name)
+        if known is None or not known[0].equals(encoded.dictionary):
+            texts = [
+                as_category(name, row, v) for row, v in enumerate(encoded.dictionary.to_pylist())
+            ]
+            codes = np.array([*(-1 if t is None else i for i, t in enumerate(texts)), -1])
+            known = encoded.dictionary, codes, [t or "" for t in texts]
+            self._known[name] = known
+        places = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        return Levels(known[1][places], known[2])
+
+
+def _numbers(name: str, cells: pa.Array) -> np.ndarray:
+    """Return cells as float64 with NaN for a missing one."""
+    kind = cells.type
+    if pa.types.is_boolean(kind):
+        cells = cells.cast(pa.uint8())
+    elif not (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_null(kind)
+    ):
+        encoded: Any = cells if pa.types.is_dictionary(kind) else cells.dictionary_encode()
+        values = [as_number(name, row, v) for row, v in enumerate(encoded.dictionary.to_pylist())]
+        places = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        return np.array([*values, np.nan])[places]
+    return cells.cast(pa.float64()).to_numpy(zero_copy_only=False)
+
+
+def profile_rows(
+    parts: Sequence[Part], reference: Profile, *, threads: int | None = None
+) -> Profile:
+    """Profile the rows of all parts on the bins and levels of a reference."""
+    return _counted(ProfileBuilder(reference), parts, threads)
+
+
+def profile_reference_rows(
+    parts: Sequence[Part], kinds: Mapping[str, ColumnKind], *, threads: int | None = None
+) -> Profile:
+    """Profile the rows of all parts as a reference.
+
+    They are read twice: some of them for the bins, all for the counts. Raises InvalidInputError
+    for no rows or a missing column.
+    """
+    sample = ReferenceSample(kinds)
+    for part in parts[:: -(-len(parts) // _SAMPLED_PARTS) or 1]:
+        for rows in part():
+            sample.add(rows.columns)
+    return _counted(ProfileBuilder(sample.bins(), learns_levels=True), parts, threads)
+
+
+def parquet_parts(files: Iterable[str | Path], layout: Layout) -> list[Part]:
+    """Return the row groups of Parquet files. Raises DataError naming a file that is damaged."""
+    parts: list[Part] = []
+    for file in map(Path, files):
+        with damage_told(file, _MEND), pq.ParquetFile(file) as opened:
+            parts += [_row_group(file, group, layout) for group in range(opened.num_row_groups)]
+    return parts
+
+
+def batch_part(open_batches: Callable[[], Iterable[pa.RecordBatch]], layout: Layout) -> Part:
+    """Return all that an Arrow reader gives, as one part."""
+
+    def read() -> Iterator[Rows]:
+        reader = ArrowReader(layout)
+        return (reader.read(batch) for batch in open_batches())
+
+    return read
+
+
+def _row_group(file: Path, group: int, layout: Layout) -> Part:
+    def read() -> Iterator[Rows]:
+        reader = ArrowReader(layout)
+        texts = [n for n, k in layout.kinds.items() if k is ColumnKind.CATEGORICAL]
+        encoded = [layout.columns.get(name, name) for name in texts]
+        with (
+            damage_told(file, _MEND),
+            # Without buffering ahead, what is held is a batch and not the row group's columns.
+            pq.ParquetFile(file, read_dictionary=encoded, pre_buffer=False) as opened,
+        ):
+            there = set(opened.schema_arrow.names)
+            for batch in opened.iter_batches(
+                BATCH_ROWS,
+                row_groups=[group],
+                columns=[name for name in layout.names() if name in there],
+                use_threads=False,
+            ):
+                yield reader.read(batch)
+
+    return read
+
+
+def _counted(builder: ProfileBuilder, parts: Sequence[Part], threads: int | None) -> Profile:
+    def count(part: Part) -> ProfileBuilder:
+        own = builder.fresh()
+        for rows in part():
+            own.add(rows.columns, rows.scores)
+        return own
+
+    with ThreadPoolExecutor(min(threads or os.cpu_count() or 1, max(len(parts), 1))) as pool:
+        for counted in pool.map(count, parts):
+            builder.merge(counted)
+    return builder.profile()
+
+
+_MEND = "Restore it from a backup, or leave it out."
