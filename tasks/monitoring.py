@@ -86,10 +86,9 @@ def measure_window(model: str, window: Window, as_of: datetime | None = None) ->
     release = judging_release(workspace, model, window, config.monitoring.min_rows)
     if release is None:
         raise UnknownReleaseError(f"{model} has no release to judge {window.start} by.")
-    logged = read_window(workspace, release, window, as_of or datetime.now(UTC))
     former = [w.record["rows"] for w in workspace.ledger.windows(model) if w.end <= window.start]
     usual = median(former[-10:]) if len(former) >= 3 else None
-    record = measure(workspace, config, release, window, logged, usual)
+    record = measure(workspace, config, release, window, as_of or measured_at, usual)
     return record.model_copy(update={"measured_at": measured_at})
 
 
@@ -110,12 +109,12 @@ def report_window(
     if not record.rows or not (always or set(record.causes) - known):
         return record
     release = workspace.ledger.release(model, record.release)
-    logged = read_window(workspace, release, record.window, as_of or datetime.now(UTC))
+    rows = read_window(workspace, release, record.window, as_of or datetime.now(UTC))
     path = workspace.project.folder("reports", model) / f"{record.window.start:%Y%m%dT%H%M}.html"
     contract = release.delivery.contract
     render_drift_report(
         drawn_rows(reference_rows(workspace, release), contract),
-        drawn_rows(logged.rows.drop(columns=LABEL), contract, logged.rows[LABEL]),
+        drawn_rows(rows.drop(columns=LABEL), contract, rows[LABEL]),
         profiled_kinds(contract),
         record.drift,
         path,

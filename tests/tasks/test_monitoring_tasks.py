@@ -8,16 +8,24 @@ from pathlib import Path
 import pytest
 
 from modelyard.adapters.data.inference_log import PREDICTION
-from modelyard.adapters.watching import drawn_rows, reference_profile, reference_rows
+from modelyard.adapters.watching import (
+    drawn_rows,
+    read_window,
+    reference_profile,
+    reference_rows,
+    see_window,
+)
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.drift import DriftOutcome
 from modelyard.domain.gate import Gated
 from modelyard.domain.monitoring import WindowRecord
 from modelyard.domain.performance import PerformanceOutcome
+from modelyard.domain.profiles import profile_window
 from modelyard.domain.quality import QualityOutcome
 from modelyard.domain.releases import ReleaseState
 from modelyard.domain.windows import Window
 from modelyard.errors import UnknownReleaseError
+from modelyard.serving.frames import prepare_features
 from tasks.monitoring import (
     find_due_windows,
     measure_window,
@@ -86,6 +94,27 @@ def test_labels_that_come_while_a_window_is_measured_are_not_missed(monitored: W
     load_labels(monitored, FIRST, FIRST + WEEK)
     record_window.fn(MODEL, record.model_copy(update={"told": True}))
     assert starts(find_due_windows.fn(MODEL, FIRST + WEEK)) == [FIRST]
+
+
+def test_a_window_that_is_gone_through_in_batches_is_profiled_as_its_rows(
+    monitored: Workspace,
+) -> None:
+    load_labels(monitored, FIRST, FIRST + WEEK / 2)
+    release = monitored.ledger.champion(MODEL)
+    assert release is not None
+    contract, reference = release.delivery.contract, reference_profile(monitored, release)
+    window = find_due_windows.fn(MODEL, AS_OF)[0]
+    rows = read_window(monitored, release, window, AS_OF)
+    features = prepare_features(rows, contract)
+    columns = {name: features[name].to_numpy() for name in contract.names()}
+    columns["prediction"] = rows[PREDICTION].to_numpy()
+    seen = see_window(monitored, release, window, AS_OF, reference)
+    assert seen.profile == profile_window(columns, reference)
+    assert all(c.joint for name, c in seen.profile.columns.items() if name != "prediction")
+    assert seen.served == {"1.0.0": 168}
+    labelled = rows[rows["label"].notna()].reset_index(drop=True)
+    assert len(labelled) == 84
+    assert seen.labelled[["label", PREDICTION]].equals(labelled[["label", PREDICTION]])
 
 
 def test_labels_from_after_the_moment_that_counts_as_now_are_not_known(

@@ -109,6 +109,24 @@ def test_a_column_has_its_contracts_type_though_no_request_gave_a_value(
     assert types["__time"] == "timestamp[us, tz=UTC]"
 
 
+def test_releases_and_repeated_ids_are_counted(tmp_path: Path, log: PredictionLog) -> None:
+    assert (log.served(*DAY), log.repeated_ids(*DAY)) == ({}, 0)
+    write(tmp_path, "a")
+    write(tmp_path, "a")  # sent again, and answered by another replica: one request
+    assert (log.served(*DAY), log.repeated_ids(*DAY)) == ({"1.0.0": 2}, 0)
+    write(tmp_path, "b", ids=["a-0", "b-1"], release="1.1.0")
+    write(tmp_path, "c", ids=["c-0", "a-0"], release="1.1.0")
+    log.rotate(now=NOON)
+    assert log.repeated_ids(*DAY) == 3
+    assert list(log.served(*DAY).items()) == [("1.1.0", 4), ("1.0.0", 2)]
+
+
+def test_what_is_made_of_the_rows_is_made_of_all_of_them(tmp_path: Path) -> None:
+    write(tmp_path, "a")
+    log = PredictionLog(tmp_path)
+    assert log.fold(*DAY, lambda batches: sum(b.num_rows for b in batches)) == 2
+
+
 def test_a_request_does_not_repeat_what_its_segment_says_once(tmp_path: Path) -> None:
     write(tmp_path, "a")
     (segment,) = tmp_path.glob("*.jsonl")

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from modelyard.adapters.data.inference_log import (
-    ID,
     PREDICTION,
     PROBABILITY,
     RELEASE,
     Labels,
 )
 from modelyard.adapters.data.labels import LABEL
+from modelyard.adapters.data.profiling import ArrowReader, Layout
 from modelyard.adapters.data.snapshots import load_learnt, load_snapshot
 from modelyard.adapters.learning.fitting import read_predictions as stored_predictions
 from modelyard.adapters.learning.outcomes import Outcomes, as_truth, class_name
@@ -33,7 +34,7 @@ from modelyard.domain.metrics import Metric, as_codes
 from modelyard.domain.monitoring import WindowRecord
 from modelyard.domain.performance import PerformancePolicy, judge_performance
 from modelyard.domain.profiles import PREDICTION as PREDICTED
-from modelyard.domain.profiles import Profile, profile_reference, profile_window
+from modelyard.domain.profiles import Profile, ProfileBuilder, profile_reference
 from modelyard.domain.quality import QualityPolicy, judge_quality
 from modelyard.domain.releases import Release, ReleaseState, rows_learnt
 from modelyard.domain.values import ColumnKind, Contract
@@ -41,35 +42,63 @@ from modelyard.domain.windows import Window
 from modelyard.errors import InvalidInputError
 from modelyard.serving.bundle import load_bundle
 from modelyard.serving.frames import predict_frame, prepare_features
+from modelyard.serving.predictor import Prediction
 
 
 @dataclass(frozen=True)
-class LoggedWindow:
-    """The rows of one window as the service answered them, with the labels known by now."""
+class SeenWindow:
+    """What is kept of the rows of one window: their profile, and those with a label."""
 
-    rows: pd.DataFrame
-    """As `PredictionLog.read` gives them, with labels."""
-    contract: Contract
-
-    def features(self) -> pd.DataFrame:
-        return prepare_features(self.rows, self.contract) if len(self.rows) else self.rows
-
-    def labelled(self, versions: set[str] | None = None) -> pd.DataFrame:
-        """Return the rows with a label, of these versions or of all."""
-        chosen = self.rows[LABEL].notna()
-        if versions is not None:
-            chosen &= self.rows[RELEASE].isin(versions)
-        return self.rows[chosen]
+    profile: Profile
+    served: dict[str, int]
+    """Rows by the version that answered, the busiest first."""
+    repeated_ids: int
+    labelled: pd.DataFrame
+    """Release, prediction, probabilities and label of the rows whose label is known."""
 
 
 def read_window(
     workspace: Workspace, release: Release, window: Window, as_of: datetime
-) -> LoggedWindow:
-    """Read a window's predictions and the labels that were known by `as_of`."""
+) -> pd.DataFrame:
+    """Read a window's predictions and the labels that were known by `as_of`, to be drawn."""
     labels = Labels(workspace.project.label_folder(release.model), as_of)
+    return workspace.prediction_log(release.model).read(window.start, window.end, labels=labels)
+
+
+def see_window(
+    workspace: Workspace, release: Release, window: Window, as_of: datetime, reference: Profile
+) -> SeenWindow:
+    """Go once through a window's predictions, with the labels that were known by `as_of`.
+
+    Memory is bounded whatever the rows; only those with a label are kept.
+    """
+    contract = release.delivery.contract
+    layout = Layout(profiled_kinds(contract), {PREDICTED: PREDICTION}, score=PROBABILITY)
+    kept = [RELEASE, PREDICTION, *_probability_names(contract)]
+
+    def see(batches: pa.RecordBatchReader) -> SeenWindow:
+        builder, reader, served = ProfileBuilder(reference), ArrowReader(layout), Counter[str]()
+        labelled = [batches.schema.empty_table().select([*kept, LABEL])]
+        for batch in batches:
+            builder.add(*reader.read(batch))
+            served.update(batch.column(RELEASE).to_pylist())
+            known = batch.filter(batch.column(LABEL).is_valid()).select([*kept, LABEL])
+            labelled.append(pa.Table.from_batches([known]))
+        return SeenWindow(
+            builder.profile(),
+            dict(served.most_common()),
+            log.repeated_ids(window.start, window.end),
+            pa.concat_tables(labelled).to_pandas(),
+        )
+
     log = workspace.prediction_log(release.model)
-    rows = log.read(window.start, window.end, labels=labels)
-    return LoggedWindow(rows, release.delivery.contract)
+    return log.fold(
+        window.start,
+        window.end,
+        see,
+        columns=[*dict.fromkeys([*layout.names(), *kept])],
+        labels=Labels(workspace.project.label_folder(release.model), as_of),
+    )
 
 
 def rotate_log(workspace: Workspace, model: str) -> list[str]:
@@ -88,14 +117,15 @@ def judging_release(
     Otherwise the one that answered most; None where no known release answered any.
     """
     log = workspace.prediction_log(model)
-    answered = log.read(window.start, window.end, columns=[RELEASE])[RELEASE].value_counts()
+    answered = log.served(window.start, window.end)
     champion = workspace.ledger.champion(model)
     if champion is not None and (
-        answered.empty or answered.get(champion.version, 0) >= min(min_rows, answered.max())
+        not answered
+        or answered.get(str(champion.version), 0) >= min(min_rows, max(answered.values()))
     ):
         return champion
     known = {r.version: r for r in workspace.ledger.releases(model) if r.version}
-    return next((known[version] for version in answered.index if version in known), champion)
+    return next((known[version] for version in answered if version in known), champion)
 
 
 def measure(
@@ -103,45 +133,44 @@ def measure(
     config: ModelConfig,
     release: Release,
     window: Window,
-    logged: LoggedWindow,
+    as_of: datetime,
     usual_rows: float | None,
 ) -> WindowRecord:
-    """Judge quality, drift and performance of one window."""
-    policy = config.monitoring
+    """Judge quality, drift and performance of one window by the labels known at `as_of`."""
+    policy, contract, version = config.monitoring, release.delivery.contract, str(release.version)
     reference = reference_profile(workspace, release)
-    seen = profile_window(_columns(logged.features(), logged.rows, logged.contract), reference)
+    seen = see_window(workspace, release, window, as_of, reference)
     metric = find_metric(config.evaluation.primary_metric, config.task)
-    labelled = logged.labelled({str(release.version)})
-    everyone = logged.labelled()
+    judged = seen.labelled[seen.labelled[RELEASE] == version]
     gated = Gated.model_validate(release.payload(ReleaseState.GATED))
     return WindowRecord(
         window=window,
-        release=str(release.version),
-        served={str(v): int(n) for v, n in logged.rows[RELEASE].value_counts().items()},
-        rows=len(logged.rows),
+        release=version,
+        served=seen.served,
+        rows=seen.profile.rows,
         quality=judge_quality(
             reference,
-            seen,
+            seen.profile,
             QualityPolicy(min_rows=policy.min_rows),
-            duplicate_ids=int(logged.rows[ID].duplicated(keep=False).sum()),
+            duplicate_ids=seen.repeated_ids,
             expected_rows=usual_rows,
         ),
         drift=judge_drift(
             reference,
-            seen,
+            seen.profile,
             DriftPolicy(false_alarms=policy.false_alarms.rate, min_rows=policy.min_rows),
         ),
         performance=judge_performance(
             metric,
-            as_truth(labelled[LABEL], logged.contract),
-            logged_outcomes(labelled, logged.contract).for_metric(metric),
-            rows=int((logged.rows[RELEASE] == release.version).sum()),
+            as_truth(judged[LABEL], contract),
+            logged_outcomes(judged, contract).for_metric(metric),
+            rows=seen.served.get(version, 0),
             promised=gated.metrics[metric.name],
             policy=PerformancePolicy(
                 min_labels=min(100, policy.min_rows), confidence=config.evaluation.confidence
             ),
         ),
-        realized=_realized(metric, everyone, logged.contract),
+        realized=_realized(metric, seen.labelled, contract),
     )
 
 
@@ -149,13 +178,21 @@ def reference_profile(workspace: Workspace, release: Release) -> Profile:
     """Return the profile that drift of a release is measured against, made on first use."""
 
     def make() -> Profile:
-        rows, contract = reference_rows(workspace, release), release.delivery.contract
-        columns = _columns(prepare_features(rows, contract), rows, contract)
-        kinds = profiled_kinds(contract)
-        answered = {PREDICTED: columns.pop(PREDICTED)[-release.delivery.holdout.rows :]}
-        features = profile_reference(columns, {name: kinds[name] for name in columns})
-        predicted = profile_reference(answered, {PREDICTED: kinds[PREDICTED]})
-        return Profile(rows=features.rows, columns=features.columns | predicted.columns)
+        contract = release.delivery.contract
+        rows = reference_rows(workspace, release)
+        unasked = len(rows) - release.delivery.holdout.rows
+        kind = object if contract.task.is_classification else np.float64
+        features = prepare_features(rows, contract)
+        columns = {name: features[name].to_numpy() for name in contract.names()}
+        profile = profile_reference(
+            {**columns, PREDICTED: rows[PREDICTION].to_numpy(dtype=kind)},
+            profiled_kinds(contract),
+            scores=rows[PROBABILITY].to_numpy() if PROBABILITY in rows else None,
+        )
+        said = profile.columns[PREDICTED]
+        # Training rows lack no answer: nobody was asked about them.
+        said = said.model_copy(update={"nulls": said.nulls - unasked})
+        return profile.model_copy(update={"columns": {**profile.columns, PREDICTED: said}})
 
     folder = workspace.project.folder("profiles", release.model)
     return stored_profile(folder / f"{release.id}.json", make)
@@ -201,30 +238,42 @@ def reference_rows(workspace: Workspace, release: Release) -> pd.DataFrame:
     delivery = release.delivery
     rows = load_learnt(rows_learnt(delivery, with_holdout=True), workspace.project)
     said = _judged_predictions(workspace, release)
-    unknown = [None] * (len(rows) - len(said))
+    of_holdout = rows.index[len(rows) - len(said.predictions) :]
     kind = object if delivery.contract.task.is_classification else np.float64
-    return rows.assign(**{PREDICTION: pd.Series([*unknown, *said], index=rows.index, dtype=kind)})
+    answers = {PREDICTION: pd.Series(said.predictions, index=of_holdout, dtype=kind)}
+    scores = _answer_scores(said, delivery.contract)
+    if scores is not None:
+        answers[PROBABILITY] = pd.Series(scores, index=of_holdout)
+    return rows.assign(**{name: values.reindex(rows.index) for name, values in answers.items()})
 
 
-def _judged_predictions(workspace: Workspace, release: Release) -> list[Any]:
+def _judged_predictions(workspace: Workspace, release: Release) -> Prediction:
     """Return what the fit that the gate judged said about each holdout row."""
     record, contract = release.judged.record, release.delivery.contract
     if record is not None and record.predictions is not None:
         content = RecordStore(workspace.project.record_folder()).get(record.predictions)
-        return list(stored_predictions(io.BytesIO(content), contract).predictions)
+        return stored_predictions(io.BytesIO(content), contract)
     # A release from before there were records: it serves the judged fit itself.
     bundle = load_bundle(workspace.project.home / release.build.bundle, release.build.digest)
     holdout = load_snapshot(release.delivery.holdout, workspace.project)
-    return list(predict_frame(bundle.predictor, holdout).predictions)
+    return predict_frame(bundle.predictor, holdout)
 
 
-def _columns(
-    features: pd.DataFrame, rows: pd.DataFrame, contract: Contract
-) -> dict[str, np.ndarray]:
-    kind: type = object if contract.task.is_classification else np.float64
-    predicted = np.asarray(rows[PREDICTION].to_numpy(), dtype=kind)
-    columns = {name: features[name].to_numpy() for name in contract.names() if name in features}
-    return {**columns, PREDICTED: predicted}
+def _answer_scores(said: Prediction, contract: Contract) -> np.ndarray | None:
+    """Return the probability that goes with each answer, as the inference log has it."""
+    if said.probabilities is None:
+        return None
+    if contract.positive is not None:
+        return said.probabilities[:, contract.classes.index(contract.positive)]
+    codes = [contract.classes.index(str(label)) for label in said.predictions]
+    return said.probabilities[np.arange(len(codes)), codes]
+
+
+def _probability_names(contract: Contract) -> list[str]:
+    """Return the inference log's columns of what a classifier's scores are made from."""
+    if contract.positive is not None:
+        return [PROBABILITY]
+    return [f"{PROBABILITY}_{label}" for label in contract.classes]
 
 
 def logged_outcomes(rows: pd.DataFrame, contract: Contract) -> Outcomes:
@@ -232,9 +281,7 @@ def logged_outcomes(rows: pd.DataFrame, contract: Contract) -> Outcomes:
     if not contract.task.is_classification:
         return Outcomes(rows[PREDICTION].to_numpy(dtype=np.float64), None)
     codes = as_codes(rows[PREDICTION].to_numpy(), contract.classes, contract.positive)
-    names = [PROBABILITY]
-    if contract.positive is None:
-        names = [f"{PROBABILITY}_{label}" for label in contract.classes]
+    names = _probability_names(contract)
     if rows.empty or any(n not in rows or rows[n].isna().any() for n in names):
         return Outcomes(codes, None)
     scores = rows[names].to_numpy(dtype=np.float64)

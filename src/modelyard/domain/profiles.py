@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from modelyard.domain.blocks import Levels, Strata, as_levels
 from modelyard.domain.column_profiles import (
     CategoricalProfile,
     ColumnProfile,
@@ -21,11 +22,8 @@ from modelyard.domain.column_profiles import (
 )
 from modelyard.domain.tallies import (
     CategoricalTally,
-    Levels,
     NumericTally,
     ScoreTally,
-    Strata,
-    as_levels,
     merge_categorical,
     merge_numeric,
     most_common,

@@ -11,12 +11,13 @@ from __future__ import annotations
 import fcntl
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import duckdb
 import pandas as pd
@@ -32,6 +33,7 @@ from modelyard.adapters.data.log_query import (
     log_query,
     log_span,
     quoted,
+    repeats_query,
 )
 from modelyard.adapters.data.log_segments import (
     AT,
@@ -65,6 +67,8 @@ __all__ = [
     "Labels",
     "PredictionLog",
 ]
+
+T = TypeVar("T")
 
 DAMAGED_SUFFIX = ".damaged"
 MEMORY = "512MB"
@@ -116,12 +120,41 @@ class PredictionLog:
 
         Raises DataError naming a file that is damaged.
         """
+        return self.fold(start, end, _as_frame, columns=columns, labels=labels)
+
+    def fold(
+        self,
+        start: datetime,
+        end: datetime,
+        make: Callable[[pa.RecordBatchReader], T],
+        *,
+        columns: Sequence[str] | None = None,
+        labels: Labels | None = None,
+    ) -> T:
+        """Return what is made of the rows of `read`, for more rows than memory has room for.
+
+        `make` takes them as Arrow batches. It is called again, from the first row, where a file
+        was removed as too old while it was read.
+        """
         for _ in range(_TRIES):
             with (
                 suppress(_GoneError),
                 self._reading(log_span(start, end), columns, labels) as reader,
             ):
-                return reader.read_all().to_pandas()
+                return make(reader)
+        raise self._unreadable()
+
+    def served(self, start: datetime, end: datetime) -> dict[str, int]:
+        """Return how many of the rows of `read` each release answered, the busiest first."""
+        return self.fold(start, end, _releases, columns=[RELEASE])
+
+    def repeated_ids(self, start: datetime, end: datetime) -> int:
+        """Return how many of the rows of `read` have the id of another one."""
+        span = log_span(start, end)
+        for _ in range(_TRIES):
+            with suppress(_GoneError), self._connected(self._sources(span)) as connection:
+                found = connection.execute(repeats_query(span), [span.start, span.end]).fetchone()
+                return int(found[0]) if found else 0
         raise self._unreadable()
 
     def answered(
@@ -145,7 +178,7 @@ class PredictionLog:
         )
         for _ in range(_TRIES):
             with suppress(_GoneError), self._reading(span, None, labels) as reader:
-                return reader.read_all().to_pandas()
+                return _as_frame(reader)
         raise self._unreadable()
 
     def batches(
@@ -313,6 +346,18 @@ class PredictionLog:
                 parts.append(f"SELECT * FROM read_parquet([{files}], union_by_name=true)")
             connection.execute(f"CREATE VIEW logged AS {' UNION ALL BY NAME '.join(parts)}")
             yield connection
+
+
+def _as_frame(reader: pa.RecordBatchReader) -> pd.DataFrame:
+    return reader.read_all().to_pandas()
+
+
+def _releases(batches: Iterable[pa.RecordBatch]) -> dict[str, int]:
+    counted: Counter[str] = Counter()
+    for batch in batches:
+        for release in batch.column(RELEASE).value_counts().to_pylist():
+            counted[release["values"]] += release["counts"]
+    return dict(counted.most_common())
 
 
 @contextmanager

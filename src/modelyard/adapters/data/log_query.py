@@ -121,6 +121,15 @@ def log_query(
         ORDER BY {TIME}, {AT}, {REQUEST_ID}, {ROW}"""
 
 
+def repeats_query(span: LogSpan) -> str:
+    """Return SQL for how many rows of a span have the id of another one; parameters likewise."""
+    return f"""SELECT coalesce(sum(rows), 0) FROM (
+        SELECT count(*) AS rows FROM (
+            SELECT DISTINCT {REQUEST_ID}, {ROW}, {ID} FROM logged WHERE {span.where}
+        ) GROUP BY {ID} HAVING rows > 1
+    )"""
+
+
 def _name(column: str) -> str:
     """Return a column's name as SQL has it."""
     return '"' + column.replace('"', '""') + '"'

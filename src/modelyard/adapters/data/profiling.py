@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modelyard.adapters.data.damage import damage_told
 from modelyard.domain.profiles import Columns, Levels, Profile, ProfileBuilder, ReferenceSample
-from modelyard.domain.values import ColumnKind
+from modelyard.domain.values import ColumnKind, Contract
 from modelyard.serving.features import as_category, as_number
+from modelyard.serving.frames import prepare_features
 
 BATCH_ROWS = 65_536
 _SAMPLED_PARTS = 16
@@ -141,7 +143,8 @@ def parquet_parts(files: Iterable[str | Path], layout: Layout) -> list[Part]:
     parts: list[Part] = []
     for file in map(Path, files):
         with damage_told(file, _MEND), pq.ParquetFile(file) as opened:
-            parts += [_row_group(file, group, layout) for group in range(opened.num_row_groups)]
+            known = opened.metadata
+        parts += [_row_group(file, known, group, layout) for group in range(known.num_row_groups)]
     return parts
 
 
@@ -155,22 +158,38 @@ def batch_part(open_batches: Callable[[], Iterable[pa.RecordBatch]], layout: Lay
     return read
 
 
-def _row_group(file: Path, group: int, layout: Layout) -> Part:
+def frame_part(open_frames: Callable[[], Iterable[pd.DataFrame]], contract: Contract) -> Part:
+    """Return chunks of pandas, as `pd.read_csv` and `pd.read_sql` give them, as one part.
+
+    A chunk's cells are read as `prepare_features` says; predictions are not.
+    """
+
+    def read() -> Iterator[Rows]:
+        for frame in open_frames():
+            if len(frame):
+                features = prepare_features(frame, contract)
+                yield Rows({name: features[name].to_numpy() for name in contract.names()})
+
+    return read
+
+
+def _row_group(file: Path, known: pq.FileMetaData, group: int, layout: Layout) -> Part:
+    there = set(known.schema.to_arrow_schema().names)
+    names = [name for name in layout.names() if name in there]
+    texts = [n for n, kind in layout.kinds.items() if kind is ColumnKind.CATEGORICAL]
+    encoded = there.intersection(layout.columns.get(name, name) for name in texts)
+
     def read() -> Iterator[Rows]:
         reader = ArrowReader(layout)
-        texts = [n for n, k in layout.kinds.items() if k is ColumnKind.CATEGORICAL]
-        encoded = [layout.columns.get(name, name) for name in texts]
         with (
             damage_told(file, _MEND),
             # Without buffering ahead, what is held is a batch and not the row group's columns.
-            pq.ParquetFile(file, read_dictionary=encoded, pre_buffer=False) as opened,
+            pq.ParquetFile(
+                file, metadata=known, read_dictionary=list(encoded), pre_buffer=False
+            ) as opened,
         ):
-            there = set(opened.schema_arrow.names)
             for batch in opened.iter_batches(
-                BATCH_ROWS,
-                row_groups=[group],
-                columns=[name for name in layout.names() if name in there],
-                use_threads=False,
+                BATCH_ROWS, row_groups=[group], columns=names, use_threads=False
             ):
                 yield reader.read(batch)
 
