@@ -7,6 +7,7 @@ from prefect import flow
 from flows.model_rollout import roll_out_model
 from modelyard.adapters.prefect.holding import hold_model
 from modelyard.domain.mirror import Finding
+from tasks.alerts import tell_people
 from tasks.monitoring import rotate_inference_log
 from tasks.registration import reconcile_registry
 from tasks.rollout import reconcile_service
@@ -18,12 +19,13 @@ def reconcile_model(model: str) -> list[Finding]:
 
     It looks at the versions, aliases, tags and descriptions in MLflow's registry, and rotates the
     inference log, whether or not the model is monitored. A rollout that nobody carries on is
-    carried on, and replicas that are gone are replaced.
+    carried on, replicas that are gone are replaced, and alerts that did not arrive are sent again.
 
     Args:
         model: Name of a model that has a release.
     """
     roll_out_model(model)
+    tell_people(model, return_state=True)  # what no place took before is tried again
     with hold_model(model):
         rotate_inference_log(model)
         return reconcile_registry(model) + reconcile_service(model)

@@ -2,75 +2,99 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 
-from modelyard.adapters.notifications import tell_people
+from modelyard.adapters.notifications import AlertDelivery, send_waiting
+from modelyard.adapters.pages import artifact_key
 from modelyard.adapters.prefect.events import emit_event
+from modelyard.adapters.prefect.server import artifact_url, flow_run_url
 from modelyard.adapters.prefect.steps import step
 from modelyard.adapters.workspace import Workspace
+from modelyard.domain.alerts import Notice
+from modelyard.domain.incidents import (
+    WindowIncident,
+    follow,
+    raised_notice,
+    recalled,
+    resolved_notice,
+    seen_in,
+)
 from modelyard.domain.monitoring import IncidentCause, WindowRecord
 from modelyard.domain.windows import event_id
-from modelyard.ledger import Incident
+from modelyard.errors import ServiceUnavailableError
+from modelyard.ledger import Description, Incident
 
 
 @step("Alert")
 def raise_alarms(model: str, record: WindowRecord) -> WindowRecord:
-    """Open, update or resolve the model's incidents, tell people of changes and Prefect of events.
+    """Open, update or resolve the model's incidents, and tell Prefect of events.
 
-    Idempotent by the window: an event has the same id in every run, an incident is opened once. The
-    ledger comes after the people: who is interrupted in between tells them twice rather than never.
-    Returns the record with the note that everybody was told.
+    What people are to be told is written down with the incident, and sent by `tell_people`.
+    Idempotent by the window: an event has the same id in every run, an incident is opened once and
+    its newest window counted once. Returns the record with the note that this was done.
     """
     workspace = Workspace.find()
-    incidents = workspace.ledger.incidents(model, open_only=False)
-    end = record.window.end
+    ledger, end = workspace.ledger, record.window.end
     for cause in record.causes:
-        if not any(i.cause == cause and _covers(i, end) for i in incidents):
-            _notify(workspace, model, cause, record)
-        details = {"window_id": record.window.id, "reasons": list(record.reasons(cause))}
-        workspace.ledger.raise_incident(model, cause, details, end)
+        seen = seen_in(record, cause, _links(workspace, model, record))
+        ledger.raise_incident(
+            model, cause, end, partial(_describe, model, cause, seen), now=datetime.now(UTC)
+        )
         _emit(cause.event, model, record)
     for cause in record.settled:
-        if any(i.cause == cause and _is_over(i, end) for i in incidents):
-            tell_people(workspace.project, model, f"{model}: {cause} is right again", _when(record))
-            _emit("modelyard.recovered", model, record)
-            workspace.ledger.resolve_incident(model, cause, end)
+        if any(i.cause == cause and i.updated_at <= end for i in ledger.incidents(model)):
+            _emit("modelyard.recovered", model, record)  # first: resolved, it is not found again
+            ledger.resolve_incident(
+                model, cause, end, partial(_over, model, cause, record), now=datetime.now(UTC)
+            )
     return record.model_copy(update={"told": True})
 
 
-def _covers(incident: Incident, end: datetime) -> bool:
-    """Whether people were told already of what a window that ended then shows."""
-    resolved_at = incident.resolved_at
-    return resolved_at is None or incident.opened_at <= end < resolved_at
+@step("Tell people")
+def tell_people(model: str) -> tuple[AlertDelivery, ...]:
+    """Send what people are to be told of a model's incidents and were not.
+
+    Idempotent by notice and place. Raises ServiceUnavailableError, which is tried again, naming
+    the places that did not take theirs; a flow goes on without, and the next run tries again.
+    """
+    sent = send_waiting(Workspace.find(), model)
+    failed = {alert.place: alert.problem for alert in sent if not alert.delivered}
+    if failed:
+        said = ", ".join(f"{place} ({problem})" for place, problem in failed.items())
+        raise ServiceUnavailableError(
+            f"Alerts about {model} did not reach {said}. They are kept, and sent again by the next "
+            f"run. `modelyard alerts test {model}` tries every place."
+        )
+    return sent
 
 
-def _is_over(incident: Incident, end: datetime) -> bool:
-    """Whether a window that ended then and is right is news about the incident."""
-    return incident.resolved_at is None and incident.updated_at <= end
+def _describe(
+    model: str, cause: IncidentCause, seen: WindowIncident, was: Incident | None
+) -> Description:
+    former = recalled(was.details) if was else None
+    now = follow(former, seen)
+    notice = raised_notice(model, cause, former, now)
+    return Description(details=now.model_dump(mode="json"), notice=notice)
 
 
-def _notify(workspace: Workspace, model: str, cause: IncidentCause, record: WindowRecord) -> None:
-    lines = [_when(record), *record.reasons(cause), "", _advice(model, cause)]
-    tell_people(workspace.project, model, f"{model}: {cause}", "\n".join(lines))
+def _over(model: str, cause: IncidentCause, record: WindowRecord, was: Incident) -> Notice:
+    return resolved_notice(model, cause, recalled(was.details), record)
 
 
-def _advice(model: str, cause: IncidentCause) -> str:
-    return {
-        IncidentCause.DATA: "Look at the source of the columns named; nothing is retrained on it.",
-        IncidentCause.PERFORMANCE: (
-            f"`modelyard retrain {model}` asks the controller; "
-            f"`modelyard rollback {model}` goes back to the former release."
-        ),
-        IncidentCause.DRIFT: "Look at the drift report; the labels will tell whether it matters.",
-    }[cause]
-
-
-def _when(record: WindowRecord) -> str:
-    window = record.window
-    return (
-        f"Window {window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M} UTC, release "
-        f"{record.release}, {record.rows:,} rows."
-    )
+def _links(workspace: Workspace, model: str, record: WindowRecord) -> dict[str, str]:
+    """Return the pages about a window that somebody can open: those whose server runs."""
+    report = None
+    if record.report is not None and workspace.tracking_page is not None:
+        tracking = workspace.tracking
+        run = tracking.monitoring_run(model)
+        report = tracking.run_page(workspace.tracking_page, run, record.report)
+    links = {
+        "Drift report": report,
+        "Windows and incidents": artifact_url(artifact_key("monitoring", model)),
+        "Flow run": flow_run_url(),
+    }
+    return {name: url for name, url in links.items() if url is not None}
 
 
 def _emit(event: str, model: str, record: WindowRecord) -> None:

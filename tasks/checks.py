@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
+from functools import partial
 
 from modelyard.adapters.check_page import checks_page
 from modelyard.adapters.checking import draw_rows, gather_facts, policy_of
-from modelyard.adapters.notifications import tell_people
+from modelyard.adapters.notifications import send_waiting
 from modelyard.adapters.pages import artifact_key
 from modelyard.adapters.prefect.events import emit_event
 from modelyard.adapters.prefect.steps import publish_page, step
 from modelyard.adapters.workspace import Workspace
+from modelyard.domain.alerts import Notice, NoticeKind
 from modelyard.domain.data_checks import Checked, Level
 from modelyard.domain.data_rules import check_facts
+from modelyard.domain.incidents import what_to_do
 from modelyard.domain.monitoring import IncidentCause
 from modelyard.domain.releases import Delivery, Release, ReleaseState
 from modelyard.errors import InvalidInputError
+from modelyard.ledger import Description, Incident
 
 _CAUSE = IncidentCause.TRAINING_DATA
 
@@ -100,24 +104,33 @@ def _show(workspace: Workspace, delivery: Delivery, checked: Checked) -> None:
 
 
 def _alarm(workspace: Workspace, delivery: Delivery, checked: Checked) -> None:
-    """Open, update or resolve the incident; people first, so that nobody is never told."""
+    """Open, update or resolve the incident; the event comes first where it is over, since then
+    nothing tells any more that it is missing."""
     model, ledger, now = delivery.model, workspace.ledger, datetime.now(UTC)
-    is_open = any(incident.cause == _CAUSE for incident in ledger.incidents(model))
     if checked.blocks:
-        if not is_open:
-            advice = (
-                "Nothing was trained; what served before still serves. Mend the rows, or say in "
-                "data.checks what is meant, and deliver again."
-            )
-            body = "\n".join((*checked.reasons, "", advice))
-            tell_people(workspace.project, model, f"{model}: {_CAUSE}", body)
+        ledger.raise_incident(model, _CAUSE, now, partial(_describe, delivery, checked), now=now)
         _emit(_CAUSE.event, delivery, checked)
-        details = {"delivery_id": delivery.id, "reasons": list(checked.reasons)}
-        ledger.raise_incident(model, _CAUSE, details, now)
-    elif is_open:
-        tell_people(workspace.project, model, f"{model}: {_CAUSE} is right again", checked.words)
+    elif any(incident.cause == _CAUSE for incident in ledger.incidents(model)):
         _emit("modelyard.recovered", delivery, checked)
-        ledger.resolve_incident(model, _CAUSE, now)
+        over = Notice(
+            kind=NoticeKind.RESOLVED,
+            title=f"{model}: {_CAUSE} is right again",
+            body=checked.words,
+        )
+        ledger.resolve_incident(model, _CAUSE, now, lambda _: over, now=now)
+    send_waiting(workspace, model)
+
+
+def _describe(delivery: Delivery, checked: Checked, was: Incident | None) -> Description:
+    opened = Notice(
+        kind=NoticeKind.OPENED,
+        title=f"{delivery.model}: {_CAUSE}",
+        body="\n".join((*checked.reasons, "", what_to_do(delivery.model, _CAUSE))),
+    )
+    return Description(
+        details={"delivery_id": delivery.id, "reasons": list(checked.reasons)},
+        notice=None if was else opened,
+    )
 
 
 def _emit(event: str, delivery: Delivery, checked: Checked) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 
 from modelyard.adapters.mirroring import mirror_releases
-from modelyard.adapters.notifications import tell_people
+from modelyard.adapters.notifications import send_waiting
 from modelyard.adapters.pages import artifact_key, rollback_page
 from modelyard.adapters.pictures.plot_style import as_png
 from modelyard.adapters.pictures.rollout_plots import plot_rollout
@@ -17,13 +18,15 @@ from modelyard.adapters.rollouts.conducting import Conductor, rolling_out
 from modelyard.adapters.traffic import check_stored, put_in_traffic
 from modelyard.adapters.workspace import Workspace
 from modelyard.config.service import ServiceConfig
+from modelyard.domain.alerts import Notice, NoticeKind
+from modelyard.domain.incidents import what_to_do
 from modelyard.domain.mirror import Finding
 from modelyard.domain.monitoring import IncidentCause
 from modelyard.domain.releases import Build, Delivery, Registration, Release, ReleaseState
 from modelyard.domain.rollout import Answer, RolloutReport
 from modelyard.domain.values import ReplicaState, ServiceStatus
 from modelyard.errors import RefusedError, UnknownReleaseError
-from modelyard.ledger import Ledger
+from modelyard.ledger import Description, Incident, Ledger
 
 
 @step("Start rollout")
@@ -201,19 +204,24 @@ def _show(workspace: Workspace, report: RolloutReport) -> None:
 
 
 def _tell(workspace: Workspace, report: RolloutReport) -> None:
-    """Open or resolve the incident; people first, so that nobody is never told."""
-    model, now = report.model, datetime.now(UTC)
-    cause = IncidentCause.ROLLOUT
+    """Open or resolve the incident, and tell people of a rollout that was aborted."""
+    model, ledger, now = report.model, workspace.ledger, datetime.now(UTC)
     if report.promoted:
-        workspace.ledger.resolve_incident(model, cause, now)
+        ledger.resolve_incident(model, IncidentCause.ROLLOUT, now, now=now)
         return
-    if not any(incident.cause == cause for incident in workspace.ledger.incidents(model)):
-        left = f"{report.former} has all of the traffic" if report.former else "nothing serves"
-        tell_people(
-            workspace.project,
-            model,
-            f"{model}: the rollout of {report.version} was aborted",
-            f"{report.state.why}\n\n{left}. `modelyard releases {model}` lists what was tried.",
-        )
-    details = {"version": report.version, "reasons": [report.state.why]}
-    workspace.ledger.raise_incident(model, cause, details, now)
+    ledger.raise_incident(model, IncidentCause.ROLLOUT, now, partial(_describe, report), now=now)
+    send_waiting(workspace, model)
+
+
+def _describe(report: RolloutReport, was: Incident | None) -> Description:
+    left = f"{report.former} has all of the traffic" if report.former else "nothing serves"
+    advice = what_to_do(report.model, IncidentCause.ROLLOUT)
+    opened = Notice(
+        kind=NoticeKind.OPENED,
+        title=f"{report.model}: the rollout of {report.version} was aborted",
+        body=f"{report.state.why}\n\n{left}. {advice}",
+    )
+    return Description(
+        details={"version": report.version, "reasons": [report.state.why]},
+        notice=None if was else opened,
+    )

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,14 +15,26 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from modelyard.domain.alerts import Notice, NoticeKind
 from modelyard.domain.releases import Release, ReleaseState
 from modelyard.domain.values import Contract
 from modelyard.domain.versioning import Bump
 from modelyard.errors import ConfigError, ConflictError, ModelYardError, UnknownReleaseError
-from modelyard.ledger import Ledger
+from modelyard.ledger import Description, Incident, Ledger
 from tests.ledgers import CONTRACT, deliver, register
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def saying(
+    details: dict[str, int], notice: Notice | None = None
+) -> Callable[[Incident | None], Description]:
+    """Return what describes an incident so, and tells people when it opens."""
+    return lambda was: Description(details=details, notice=None if was else notice)
+
+
+def notice(title: str, kind: NoticeKind = NoticeKind.OPENED) -> Notice:
+    return Notice(kind=kind, title=title, body="why")
 
 
 @pytest.fixture
@@ -198,28 +210,89 @@ def test_a_lock_is_free_when_its_holder_is_killed(url: str, ledger: Ledger) -> N
 
 
 def test_there_is_one_open_incident_for_a_model_and_cause(ledger: Ledger) -> None:
-    first, is_new = ledger.raise_incident("m", "drift", {"n": 1}, NOW)
-    again, is_new_again = ledger.raise_incident("m", "drift", {"n": 2}, NOW)
+    first, is_new = ledger.raise_incident("m", "drift", NOW, saying({"n": 1}), now=NOW)
+    again, is_new_again = ledger.raise_incident("m", "drift", NOW, saying({"n": 2}), now=NOW)
     assert (is_new, is_new_again) == (True, False)
     assert again.id == first.id
     assert again.details == {"n": 2}
-    assert ledger.resolve_incident("m", "drift", NOW)
-    assert not ledger.resolve_incident("m", "drift", NOW)
-    _, reopened = ledger.raise_incident("m", "drift", {"n": 3}, NOW)
+    assert ledger.resolve_incident("m", "drift", NOW, now=NOW)
+    assert not ledger.resolve_incident("m", "drift", NOW, now=NOW)
+    _, reopened = ledger.raise_incident("m", "drift", NOW, saying({"n": 3}), now=NOW)
     assert reopened
     assert len(ledger.incidents("m", open_only=False)) == 2
 
 
+def test_each_place_is_told_of_an_incident_until_it_was(ledger: Ledger) -> None:
+    ledger.raise_incident("m", "drift", NOW, saying({}, notice("m: drift")), now=NOW)
+    ledger.raise_incident("m", "drift", NOW, saying({}, notice("again")), now=NOW)
+    (waiting,) = ledger.waiting_notices("m", "mail")
+    assert (waiting.title, waiting.at) == ("m: drift", NOW)
+    assert ledger.waiting_notices("other", "mail") == ()
+
+    ledger.note_delivery([waiting.id], "mail", NOW, problem="it is away")
+    assert len(ledger.waiting_notices("m", "mail")) == 1
+    assert ledger.messages_since("m", "mail", NOW - timedelta(hours=1)) == 0
+    ledger.note_delivery([waiting.id], "mail", NOW)
+    assert ledger.waiting_notices("m", "mail") == ()
+    assert len(ledger.waiting_notices("m", "chat")) == 1
+    assert ledger.messages_since("m", "mail", NOW - timedelta(hours=1)) == 1
+    assert ledger.messages_since("m", "mail", NOW) == 0
+
+
+def test_a_summary_counts_as_one_message(ledger: Ledger) -> None:
+    for cause in ("drift", "data", "performance"):
+        ledger.raise_incident("m", cause, NOW, saying({}, notice(cause)), now=NOW)
+    waiting = [n.id for n in ledger.waiting_notices("m", "mail")]
+    ledger.note_delivery(waiting, "mail", NOW)
+    assert len(waiting) == 3
+    assert ledger.messages_since("m", "mail", NOW - timedelta(hours=1)) == 1
+
+
+def test_a_notice_ends_when_all_places_have_it_or_it_is_too_old(ledger: Ledger) -> None:
+    ledger.raise_incident("m", "drift", NOW, saying({}, notice("m: drift")), now=NOW)
+    over = notice("m: drift is right again", NoticeKind.RESOLVED)
+    later = NOW + timedelta(days=1)
+    assert ledger.resolve_incident("m", "drift", later, lambda _: over, now=later)
+    opened, resolved = ledger.waiting_notices("m", "mail")
+    assert (opened.kind, resolved.kind) == (NoticeKind.OPENED, NoticeKind.RESOLVED)
+
+    ledger.note_delivery([opened.id, resolved.id], "mail", later)
+    places = ["mail", "chat"]
+    assert ledger.close_notices("m", places, later, older_than=NOW) == 0
+    assert len(ledger.waiting_notices("m", "chat")) == 2
+    assert ledger.close_notices("m", places, later, older_than=later) == 1
+    ledger.note_delivery([resolved.id], "chat", later)
+    assert ledger.close_notices("m", places, later, older_than=NOW) == 0
+    assert ledger.waiting_notices("m", "a place named later") == ()
+
+
+def test_of_many_writers_one_opens_an_incident_and_one_notice_is_written(url: str) -> None:
+    def write(number: int) -> bool:
+        ledger = Ledger.open(url)
+        try:
+            told = saying({"n": number}, notice("m: drift"))
+            return ledger.raise_incident("m", "drift", NOW, told, now=NOW)[1]
+        finally:
+            ledger.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        opened = list(pool.map(write, range(16)))
+    ledger = Ledger.open(url)
+    assert sum(opened) == 1
+    assert len(ledger.incidents("m")) == len(ledger.waiting_notices("m", "mail")) == 1
+    ledger.close()
+
+
 def test_an_older_window_measured_again_leaves_newer_incidents_alone(ledger: Ledger) -> None:
     earlier, later = NOW - timedelta(days=2), NOW + timedelta(days=2)
-    ledger.raise_incident("m", "drift", {"n": 1}, NOW)
-    assert not ledger.resolve_incident("m", "drift", earlier)
-    _, is_new = ledger.raise_incident("m", "drift", {"n": 0}, earlier)
+    ledger.raise_incident("m", "drift", NOW, saying({"n": 1}), now=NOW)
+    assert not ledger.resolve_incident("m", "drift", earlier, now=NOW)
+    _, is_new = ledger.raise_incident("m", "drift", earlier, saying({"n": 0}), now=NOW)
     assert not is_new
     (still_open,) = ledger.incidents("m")
     assert (still_open.updated_at, still_open.details) == (NOW, {"n": 1})
-    assert ledger.resolve_incident("m", "drift", later)
-    _, is_new = ledger.raise_incident("m", "drift", {"n": 2}, NOW)
+    assert ledger.resolve_incident("m", "drift", later, now=NOW)
+    _, is_new = ledger.raise_incident("m", "drift", NOW, saying({"n": 2}), now=NOW)
     assert not is_new
     assert ledger.incidents("m") == ()
 
@@ -296,7 +369,7 @@ def test_a_ledger_file_that_is_damaged_behind_its_first_page_asks_for_a_backup(
 ) -> None:
     path = tmp_path / "ledger.db"
     ledger = Ledger.open(f"sqlite:///{path}")
-    ledger.raise_incident("m", "drift", {"n": 1}, NOW)
+    ledger.raise_incident("m", "drift", NOW, saying({"n": 1}), now=NOW)
     ledger.close()
     whole = path.read_bytes()
     page = int.from_bytes(whole[16:18], "big")

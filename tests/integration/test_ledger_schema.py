@@ -43,7 +43,7 @@ def test_a_database_from_before_the_migrations_keeps_its_history(url: str) -> No
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         connection.execute(sa.text("DROP TABLE alembic_version"))
-        for table in ("reproductions", "rollout_events"):
+        for table in ("reproductions", "rollout_events", "deliveries", "notices"):
             connection.execute(sa.text(f"DROP TABLE {table}"))
         if engine.dialect.name == "postgresql":
             connection.execute(sa.text("DROP FUNCTION refuse_changed_events CASCADE"))

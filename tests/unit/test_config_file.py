@@ -106,7 +106,7 @@ BAD_LINES = [
     ("retraining: {on: [performance, drft]}\n", 4, "retraining.on[1] = 'drft'"),
     ("retraining: {windows: 5 of 2}\n", 4, "swap the numbers"),
     ("retraining: {budget: 3 a week}\n", 4, "3 per 7d"),
-    ("alerts: [me@example.org]\n", 4, "is no Apprise URL"),
+    ("alerts: [me@example.org]\n", 4, "is neither an Apprise URL"),
     ("training: 7\n", 4, "must hold `key: value` lines"),
 ]
 

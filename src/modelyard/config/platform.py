@@ -9,9 +9,8 @@ from typing import Annotated
 from pydantic import Field
 
 from modelyard.config.file import load_file
-from modelyard.config.schema import AlertUrls
 from modelyard.config.section import Section
-from modelyard.config.values import Cron, EnvStr, PositiveDuration, RegistryName, Size
+from modelyard.config.values import AlertPlaces, Cron, EnvStr, PositiveDuration, RegistryName, Size
 
 
 class TrackingConfig(Section):
@@ -108,8 +107,9 @@ class PlatformConfig(Section):
     reconciliation: ReconciliationConfig = ReconciliationConfig()
     snapshots: SnapshotsConfig = SnapshotsConfig()
     inference_log: InferenceLogConfig = InferenceLogConfig()
-    alerts: AlertUrls = ()
-    """Apprise URLs for every model; a model's own are added to them."""
+    alerts: AlertPlaces = ()
+    """Who hears of every model's incidents: Apprise URLs, or notification blocks of Prefect's as
+    type/name. A model's own are added to them."""
 
 
 def load_platform_config(path: Path) -> PlatformConfig:

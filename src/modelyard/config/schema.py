@@ -24,6 +24,7 @@ from modelyard.config.rules import contradictions
 from modelyard.config.section import Section
 from modelyard.config.service import ServiceConfig
 from modelyard.config.values import (
+    AlertPlaces,
     Budget,
     Cron,
     Duration,
@@ -62,12 +63,6 @@ def _function_path(text: str) -> str:
     return text
 
 
-def _alert_url(url: EnvStr) -> EnvStr:
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", url) is None:
-        raise ValueError("is no Apprise URL, like mailto://... or slack://...")
-    return url
-
-
 def _text(value: Any) -> Any:
     # A class or a missing value is often a number, which nobody thinks of putting in quotes.
     return str(value) if isinstance(value, int | float) else value
@@ -78,7 +73,6 @@ def _texts(value: Any) -> Any:
 
 
 ColumnName = Annotated[str, Field(min_length=1)]
-AlertUrls = tuple[Annotated[EnvStr, AfterValidator(_alert_url)], ...]
 Slug = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$")]
 
 
@@ -289,8 +283,9 @@ class ModelConfig(Section):
     service: ServiceConfig = ServiceConfig()
     monitoring: Monitoring = Monitoring()
     retraining: Retraining = Retraining()
-    alerts: AlertUrls = ()
-    """Apprise URLs that hear of this model's incidents."""
+    alerts: AlertPlaces = ()
+    """Who hears of this model's incidents: Apprise URLs, or notification blocks of Prefect's as
+    type/name."""
 
     model_config = ConfigDict(json_schema_extra=_relax_model)
 

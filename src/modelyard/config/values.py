@@ -319,3 +319,20 @@ def _registry(text: EnvStr) -> EnvStr:
 
 
 RegistryName = Annotated[EnvStr, AfterValidator(_registry)]
+
+
+ALERT_BLOCK = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*/[a-z0-9]+(-[a-z0-9]+)*")
+"""A notification block of Prefect's: its type and its name."""
+
+
+def _alert_place(text: EnvStr) -> EnvStr:
+    is_url = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
+    if not is_url and ALERT_BLOCK.fullmatch(text) is None:
+        raise ValueError(
+            "is neither an Apprise URL, like mailto://... or slack://..., nor a notification block "
+            "of Prefect's, like slack-webhook/team"
+        )
+    return text
+
+
+AlertPlaces = tuple[Annotated[EnvStr, AfterValidator(_alert_place)], ...]

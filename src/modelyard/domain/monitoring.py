@@ -25,6 +25,9 @@ class IncidentCause(StrEnum):
     ROLLOUT = "rollout"
     """A release that was taken out of traffic before it became champion."""
 
+    LOG = "inference log"
+    """Files of the inference log that could not be read and were set aside."""
+
     @property
     def event(self) -> str:
         """Name of the Prefect event that tells of it."""
@@ -34,6 +37,7 @@ class IncidentCause(StrEnum):
             IncidentCause.DRIFT: "modelyard.drift.detected",
             IncidentCause.TRAINING_DATA: "modelyard.training_data.blocked",
             IncidentCause.ROLLOUT: "modelyard.rollout.aborted",
+            IncidentCause.LOG: "modelyard.log.damaged",
         }[self]
 
 

@@ -33,6 +33,7 @@ from modelyard.domain.releases import (
 from modelyard.domain.values import Value
 from modelyard.domain.versioning import Bump, next_version
 from modelyard.errors import ConflictError, UnknownReleaseError
+from modelyard.ledger.incidents import Incidents
 from modelyard.ledger.observations import Observations
 from modelyard.ledger.rollouts import Rollouts
 from modelyard.ledger.schema import (
@@ -68,7 +69,7 @@ class RecordedReproduction(Value):
     report: dict[str, Any]
 
 
-class Ledger(Observations, Rollouts):
+class Ledger(Observations, Incidents, Rollouts):
     """The state database: SQLite by default, PostgreSQL by URL."""
 
     @classmethod
@@ -84,8 +85,12 @@ class Ledger(Observations, Rollouts):
         self._engine.dispose()
 
     @contextmanager
-    def lock(self, model: str, *, wait_seconds: float = 0.0) -> Iterator[None]:
+    def lock(
+        self, model: str, *, wait_seconds: float = 0.0, purpose: str = "model"
+    ) -> Iterator[None]:
         """Hold the right to change one model's releases; the kernel or the database frees it.
+
+        Another `purpose` is another right, which does not wait for this one.
 
         Raises ConflictError where another process still holds it after `wait_seconds`.
         """
@@ -97,7 +102,7 @@ class Ledger(Observations, Rollouts):
             with self._engine.connect().execution_options(
                 isolation_level="AUTOCOMMIT"
             ) as connection:
-                key = lock_key(f"model:{model}")
+                key = lock_key(f"{purpose}:{model}")
                 end = time.monotonic() + wait_seconds
                 while not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))):
                     if time.monotonic() >= end:
@@ -109,7 +114,7 @@ class Ledger(Observations, Rollouts):
                     connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
             return
         database = Path(self._engine.url.database or "ledger.db")
-        name = hashlib.sha256(model.encode()).hexdigest()[:12]
+        name = hashlib.sha256(f"{purpose}:{model}".encode()).hexdigest()[:12]
         # Not thread-local: Prefect may run the holder and its tasks in different threads.
         lock = filelock.FileLock(database.with_suffix(f".{name}.lock"), thread_local=False)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,19 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from modelyard.domain.values import Value
-from modelyard.ledger.schema import decisions, incidents, windows
-
-
-class Incident(Value):
-    """One model and cause that somebody should look at, from opened to resolved."""
-
-    id: str
-    model: str
-    cause: str
-    opened_at: datetime
-    updated_at: datetime
-    resolved_at: datetime | None
-    details: dict[str, Any]
+from modelyard.ledger.schema import decisions, windows
 
 
 class RecordedWindow(Value):
@@ -48,7 +35,7 @@ class RecordedDecision(Value):
 
 
 class Observations:
-    """Windows, incidents and decisions of the models."""
+    """Windows and decisions of the models."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -90,70 +77,6 @@ class Observations:
         with self._engine.connect() as connection:
             rows = connection.execute(query.limit(last) if last else query).all()
         return tuple(RecordedWindow.model_validate(dict(r._mapping)) for r in reversed(rows))
-
-    def raise_incident(
-        self, model: str, cause: str, details: dict[str, Any], at: datetime
-    ) -> tuple[Incident, bool]:
-        """Open an incident, or update the one that is open; return it and whether it is new.
-
-        A window may be measured again after newer ones were: one that a resolved incident was
-        about opens no second one, and one that is older than the open incident's last leaves it.
-        """
-        same = (incidents.c.model == model) & (incidents.c.cause == cause)
-        with self._engine.begin() as connection:
-            past = connection.execute(
-                sa.select(incidents)
-                .where(same, incidents.c.opened_at <= at, incidents.c.resolved_at > at)
-                .limit(1)
-            ).one_or_none()
-            if past is not None:
-                return Incident.model_validate(dict(past._mapping)), False
-            is_open = same & incidents.c.resolved_at.is_(None)
-            connection.execute(
-                incidents.update()
-                .where(is_open, incidents.c.updated_at <= at)
-                .values(updated_at=at, details=details)
-            )
-            new = connection.execute(sa.select(incidents.c.id).where(is_open)).first() is None
-            if new:
-                connection.execute(
-                    incidents.insert().values(
-                        id=str(uuid.uuid4()),
-                        model=model,
-                        cause=cause,
-                        opened_at=at,
-                        updated_at=at,
-                        details=details,
-                    )
-                )
-        return next(i for i in self.incidents(model) if i.cause == cause), new
-
-    def resolve_incident(self, model: str, cause: str, at: datetime) -> bool:
-        """Resolve the open incident of a cause; return whether there was one.
-
-        A window that is older than the incident's last one says nothing about it.
-        """
-        with self._engine.begin() as connection:
-            resolved = connection.execute(
-                incidents.update()
-                .where(
-                    incidents.c.model == model,
-                    incidents.c.cause == cause,
-                    incidents.c.resolved_at.is_(None),
-                    incidents.c.updated_at <= at,
-                )
-                .values(resolved_at=at)
-            )
-        return resolved.rowcount > 0
-
-    def incidents(self, model: str, *, open_only: bool = True) -> tuple[Incident, ...]:
-        """Return the incidents of a model, oldest first."""
-        query = sa.select(incidents).where(incidents.c.model == model)
-        if open_only:
-            query = query.where(incidents.c.resolved_at.is_(None))
-        with self._engine.connect() as connection:
-            rows = connection.execute(query.order_by(incidents.c.opened_at)).all()
-        return tuple(Incident.model_validate(dict(r._mapping)) for r in rows)
 
     def decide(
         self, key: str, model: str, verdict: str, decision: dict[str, Any], at: datetime

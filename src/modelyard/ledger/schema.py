@@ -95,6 +95,32 @@ incidents = sa.Table(
         postgresql_where=sa.text("resolved_at IS NULL"),
     ),
 )
+notices = sa.Table(
+    "notices",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("incident_id", sa.ForeignKey("incidents.id"), nullable=False, index=True),
+    sa.Column("model", sa.String(200), nullable=False, index=True),
+    sa.Column("kind", sa.String(20), nullable=False),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("at", _Utc, nullable=False),
+    # Everybody was told, or nobody could be for too long.
+    sa.Column("closed_at", _Utc),
+)
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("notice_id", sa.ForeignKey("notices.id"), primary_key=True),
+    # As it may be shown: without what is secret.
+    sa.Column("place", sa.String(200), primary_key=True),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("tried_at", _Utc, nullable=False),
+    sa.Column("delivered_at", _Utc),
+    # A summary is one message of many notices.
+    sa.Column("message_id", sa.String(36)),
+    sa.Column("problem", sa.Text),
+)
 windows = sa.Table(
     "windows",
     metadata,
@@ -134,7 +160,7 @@ rollout_events = sa.Table(
 _one_alembic = threading.Lock()
 """Alembic keeps what it migrates in module variables."""
 
-NEWEST = "0003"
+NEWEST = "0004"
 """The last migration: a database that says so is not looked at any further when it is opened."""
 
 

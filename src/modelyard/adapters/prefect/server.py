@@ -1,4 +1,4 @@
-"""What does a flow's caller hear when Prefect's server fails under it?"""
+"""Where are the pages of Prefect's server, and what is heard when it fails under a flow?"""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import ParamSpec, TypeVar
 
 import httpx
 from prefect.exceptions import PrefectHTTPStatusError
+from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 
 from modelyard.errors import ServiceUnavailableError
 
@@ -30,3 +32,18 @@ def explain_failures(flow: Callable[P, R]) -> Callable[P, R]:
             ) from err
 
     return run
+
+
+def artifact_url(key: str) -> str | None:
+    """Return the address of the newest page of a key; None where no server runs."""
+    return _page(f"artifacts/key/{key}")
+
+
+def flow_run_url() -> str | None:
+    """Return the address of the page of the flow run that asks; None outside of one."""
+    return _page(f"runs/flow-run/{flow_run.id}") if flow_run.id else None
+
+
+def _page(path: str) -> str | None:
+    ui = PREFECT_UI_URL.value()
+    return f"{ui}/{path}" if PREFECT_API_URL.value() and ui else None
