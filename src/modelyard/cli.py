@@ -7,7 +7,16 @@ import sys
 import typer
 from rich.console import Console
 
-from modelyard.commands import configs, delivery, history, platform, reproducing, rollouts, traffic
+from modelyard.commands import (
+    configs,
+    delivery,
+    history,
+    incidents,
+    platform,
+    reproducing,
+    rollouts,
+    traffic,
+)
 from modelyard.commands.refusals import explain_refusal
 from modelyard.errors import ModelYardError
 
@@ -18,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for group in (configs, platform, delivery, rollouts, history, reproducing, traffic):
+for group in (configs, platform, delivery, rollouts, history, incidents, reproducing, traffic):
     group.register(app)
 
 

@@ -29,19 +29,9 @@ def load_flow(module: str, name: str, model: str, *, verbose: bool = False) -> C
     The application's folders (`flows/`, `tasks/`) belong to the project and not to the installed
     package; Prefect reads its settings when it is imported, so they are set first.
     """
-    from modelyard.adapters.platform.parts import platform_id, prefect_environment
-    from modelyard.adapters.platform.processes import MARK_VARIABLE, end_lost_servers
-
     project = Project.find()
     project.model(model)  # a wrong name or config is said at once
-    # What this process starts and, if killed, leaves behind is ended by the next command or `down`.
-    end_lost_servers(platform_id(project))
-    os.environ[MARK_VARIABLE] = platform_id(project)
-    for variable, value in prefect_environment(project).items():
-        if value:
-            os.environ[variable] = value
-        else:  # Prefect takes an empty address for one, and loses every event on its way there
-            os.environ.pop(variable, None)
+    use_platform(project)
     if not verbose:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     if str(project.root) not in sys.path:
@@ -50,6 +40,21 @@ def load_flow(module: str, name: str, model: str, *, verbose: bool = False) -> C
         from modelyard.adapters.prefect.server import explain_failures
 
         return explain_failures(getattr(importlib.import_module(module), name))
+
+
+def use_platform(project: Project) -> None:
+    """Set this process up to work for a project, before Prefect reads its settings."""
+    from modelyard.adapters.platform.parts import platform_id, prefect_environment
+    from modelyard.adapters.platform.processes import MARK_VARIABLE, end_lost_servers
+
+    # What this process starts and, if killed, leaves behind is ended by the next command or `down`.
+    end_lost_servers(platform_id(project))
+    os.environ[MARK_VARIABLE] = platform_id(project)
+    for variable, value in prefect_environment(project).items():
+        if value:
+            os.environ[variable] = value
+        else:  # Prefect takes an empty address for one, and loses every event on its way there
+            os.environ.pop(variable, None)
 
 
 class Steps:
