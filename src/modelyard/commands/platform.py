@@ -16,10 +16,12 @@ from rich.table import Table
 
 from modelyard.adapters.platform import parts as local_platform
 from modelyard.adapters.platform.deployments import Change, apply_deployments
-from modelyard.adapters.platform.parts import Part
+from modelyard.adapters.platform.part import Part
 from modelyard.commands.rollouts import look_table
 from modelyard.commands.running import console
+from modelyard.config.platform import METRICS_PORT
 from modelyard.domain.rollout import Look
+from modelyard.ledger import Ledger
 from modelyard.project import Project
 
 _WATCH_SECONDS = 2.0
@@ -32,6 +34,7 @@ def register(app: typer.Typer) -> None:
     app.command("down")(down)
     app.command("status")(status)
     app.command("apply")(apply)
+    app.command("metrics")(metrics)
     app.command("doctor")(doctor)
 
 
@@ -50,7 +53,7 @@ def up(as_json: AsJson = False) -> None:
         _print_json({"platform": _parts(parts.values()), "changes": _rows(changes)})
         return
     table = Table("", "address", "log")
-    titles = {"prefect": "Prefect", "mlflow": "MLflow", "worker": "Worker"}
+    titles = {"prefect": "Prefect", "mlflow": "MLflow", "metrics": "Metrics", "worker": "Worker"}
     for part in parts.values():
         table.add_row(titles[part.name], _page(part) or "-", part.log or "external")
     console.print(table)
@@ -161,6 +164,21 @@ def _model_table(models: list[dict[str, Any]]) -> Table:
         for problem in row["problems"]:
             table.add_row("", f"[yellow]{escape(problem)}[/]")
     return table
+
+
+def metrics(
+    port: Annotated[int, typer.Option(min=1024, max=65535, help="Port on 127.0.0.1.")] = (
+        METRICS_PORT
+    ),
+) -> None:
+    """Serve what monitoring found last as Prometheus metrics, until Ctrl-C.
+
+    `ports.metrics` in configs/platform.yaml makes it a part of `modelyard up`.
+    """
+    from modelyard.adapters.exporter import serve_metrics
+
+    project = Project.find()
+    serve_metrics(project, Ledger.open(project.ledger_url), port)
 
 
 def doctor(as_json: AsJson = False) -> None:

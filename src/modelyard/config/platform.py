@@ -12,6 +12,9 @@ from modelyard.config.file import load_file
 from modelyard.config.section import Section
 from modelyard.config.values import AlertPlaces, Cron, EnvStr, PositiveDuration, RegistryName, Size
 
+METRICS_PORT = 9464
+"""Where Prometheus looks for an exporter of OpenTelemetry's; free on most machines."""
+
 
 class TrackingConfig(Section):
     """MLflow."""
@@ -41,6 +44,8 @@ class PortsConfig(Section):
 
     prefect: Annotated[int, Field(ge=1024, le=65535)] = 4200
     mlflow: Annotated[int, Field(ge=1024, le=65535)] = 5000
+    metrics: Annotated[int, Field(ge=1024, le=65535)] | None = None
+    """Of the Prometheus metrics of monitoring; null: `modelyard up` starts no exporter."""
 
 
 class GatewayConfig(Section):

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 from packaging.requirements import Requirement
 
-from modelyard.adapters.platform.parts import HOST, read_platform
+from modelyard.adapters.platform.part import HOST
+from modelyard.adapters.platform.parts import read_platform
 from modelyard.domain.values import Value
 from modelyard.errors import ModelYardError
 from modelyard.project import Project
@@ -126,7 +127,7 @@ def _home(project: Project) -> Iterator[Check]:
 def _ports(project: Project) -> Iterator[Check]:
     """Look whether the servers can have the ports that they are configured for."""
     running = {str(name): part for name, part in read_platform(project).items()}
-    for name, port in project.platform.ports.model_dump().items():
+    for name, port in project.platform.ports.model_dump(exclude_none=True).items():
         part = running.get(name)
         if part:
             yield Check(name=f"{name} server", ok=True, required=False, found=f"runs at {part.url}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from modelyard.adapters.platform.parts import Part, answers, expected_platform
+from modelyard.adapters.platform.part import Part, answers
+from modelyard.adapters.platform.parts import expected_platform
 from modelyard.adapters.platform.prefect_api import PrefectApi
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.rollout import fold

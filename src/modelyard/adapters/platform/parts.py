@@ -1,7 +1,8 @@
 """What runs the project on this machine, and how does it start and stop?
 
-The platform is a Prefect server, an MLflow server and a Prefect worker, each a detached process
-with a log file in the project's run folder. A server that platform.yaml names by URL is used and
+The platform is a Prefect server, an MLflow server, a Prefect worker and, where platform.yaml names
+its port, the exporter of metrics: each a detached process with a log file in the project's run
+folder. A server that platform.yaml names by URL is used and
 never started or stopped.
 """
 
@@ -13,59 +14,42 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import httpx
 from filelock import FileLock, Timeout
 
 from modelyard.adapters.platform.deployments import Change, apply_deployments
+from modelyard.adapters.platform.part import (
+    HOST,
+    START_SECONDS,
+    Part,
+    PartName,
+    Platform,
+    answers,
+    check_alive,
+    wait_for_answers,
+)
 from modelyard.adapters.platform.prefect_api import PrefectApi
 from modelyard.adapters.platform.processes import (
     MARK_VARIABLE,
-    ProcessRecord,
     family,
     marked_processes,
     session_of,
     start_process,
     stop_processes,
 )
-from modelyard.domain.values import Value
-from modelyard.errors import ConflictError, ServiceUnavailableError
+from modelyard.config.platform import METRICS_PORT
+from modelyard.errors import ConflictError
 from modelyard.project import ROOT_VARIABLE, Project
 
-HOST = "127.0.0.1"
-START_SECONDS = 180.0
-"""How long a server may take to answer: a first start on a busy machine compiles and migrates."""
 STOP_SECONDS = 15.0
 """How long a part may take to end by itself: a flow run reports that it was stopped."""
 
-PartName = Literal["prefect", "mlflow", "worker"]
 Report = Callable[[str, str, float | None], None]
 """Called with a part, what is true of it, and its seconds once it is there."""
-
-
-class Part(Value):
-    """One part of the platform as it was started, or as platform.yaml names it."""
-
-    name: PartName
-    url: str | None = None
-    process: ProcessRecord | None = None
-    """None for a server that somebody else runs."""
-    log: str | None = None
-
-    @property
-    def is_external(self) -> bool:
-        return self.process is None
-
-    def runs(self) -> bool:
-        """Whether its process lives; a server that somebody else runs is taken to."""
-        return self.process is None or self.process.process() is not None
-
-
-Platform = Mapping[PartName, Part]
 
 
 def platform_id(project: Project) -> str:
@@ -132,6 +116,8 @@ def start_platform(project: Project, report: Report) -> tuple[dict[PartName, Par
             "prefect": _start_prefect,
             "mlflow": _start_mlflow,
         }
+        if project.platform.ports.metrics is not None:
+            servers["metrics"] = _start_metrics
         for name, start in servers.items():
             if name not in parts:
                 report(name, "starting", None)
@@ -141,7 +127,7 @@ def start_platform(project: Project, report: Report) -> tuple[dict[PartName, Par
                 awaited.append(name)
         for name in servers:
             report(name, "waiting" if name in awaited else _presence(parts[name]), None)
-        for name, seconds in _wait_for_answers(parts, started):
+        for name, seconds in wait_for_answers(parts, started):
             report(name, "ready" if name in awaited else _presence(parts[name]), seconds)
 
         report("deployments", "applying", None)
@@ -181,7 +167,7 @@ def stop_platform(project: Project, report: Report) -> int:
     count = stop_worker(project, report)
     with _locked(project):
         parts = read_platform(project)
-        servers: tuple[PartName, ...] = ("mlflow", "prefect")
+        servers: tuple[PartName, ...] = ("metrics", "mlflow", "prefect")
         for name in servers:
             count += _stop_part(parts.get(name), report)
         left = marked_processes(platform_id(project))
@@ -243,6 +229,12 @@ def _start_mlflow(project: Project) -> Part:
     )
 
 
+def _start_metrics(project: Project) -> Part:
+    url = _address(project.platform.ports.metrics or METRICS_PORT)
+    words = ["modelyard", "metrics", "--port", str(httpx.URL(url).port)]
+    return _start(project, "metrics", words, url=url)
+
+
 def _start_worker(project: Project) -> Part:
     pool = project.platform.orchestration.work_pool
     return _start(
@@ -269,29 +261,6 @@ def child_environment(project: Project) -> dict[str, str]:
     return {**os.environ, **prefect_environment(project), "PYTHONUNBUFFERED": "1"}
 
 
-def _wait_for_answers(
-    parts: Mapping[PartName, Part], started: float
-) -> Iterator[tuple[PartName, float]]:
-    """Yield each server and its seconds since `started`, as it begins to answer."""
-    waiting: dict[PartName, Part] = {name: part for name, part in parts.items() if part.url}
-    while waiting:
-        for name, part in list(waiting.items()):
-            if answers(part):
-                del waiting[name]
-                yield name, time.monotonic() - started
-            else:
-                _check_alive(part, time.monotonic() - started)
-        time.sleep(0.1 if waiting else 0)
-
-
-def answers(part: Part) -> bool:
-    """Whether a server answers now."""
-    try:
-        return httpx.get(f"{part.url}/health", timeout=5).is_success
-    except httpx.HTTPError:
-        return False
-
-
 def _wait_for_worker(project: Project, parts: Platform) -> None:
     """Wait until Prefect has heard from the worker since it was started."""
     worker = parts["worker"]
@@ -303,7 +272,7 @@ def _wait_for_worker(project: Project, parts: Platform) -> None:
             heard = api.worker_heard_at(pool, _worker_name(project))
             if heard and heard.timestamp() > worker.process.started:
                 return
-            _check_alive(worker, time.monotonic() - started)
+            check_alive(worker, time.monotonic() - started)
             time.sleep(0.2)
 
 
@@ -320,25 +289,6 @@ def _prefect(parts: Platform) -> PrefectApi:
     url = parts["prefect"].url
     assert url is not None
     return PrefectApi(url)
-
-
-def _check_alive(part: Part, waited_seconds: float) -> None:
-    """Raise when a part ended, or has had its time, with the end of what it logged."""
-    if part.runs() and waited_seconds < START_SECONDS:
-        return
-    if part.is_external:
-        raise ServiceUnavailableError(
-            f"{part.name} does not answer at {part.url}, which configs/platform.yaml names. Start "
-            "it, or set that line to null to let `modelyard up` run one here."
-        )
-    what = f"did not answer within {waited_seconds:.0f} s" if part.runs() else "ended at its start"
-    assert part.log is not None
-    lines = Path(part.log).read_text(errors="replace").splitlines()[-15:]
-    raise ServiceUnavailableError(
-        f"The {part.name} part of the platform {what}. Its log, {part.log}, ends:\n  "
-        + "\n  ".join(lines)
-        + "\n`modelyard doctor` checks what it needs; `modelyard down` stops what did start."
-    )
 
 
 def _external_parts(project: Project) -> dict[PartName, Part]:
