@@ -6,7 +6,7 @@ from prefect import flow
 
 from modelyard.domain.monitoring import WindowRecord
 from modelyard.domain.values import Moment
-from tasks.alerts import raise_alarms, tell_people
+from tasks.alerts import raise_alarms, report_damage, tell_people
 from tasks.monitoring import (
     find_due_windows,
     measure_window,
@@ -37,6 +37,7 @@ def monitor_model(
         measured = measure_window(model, window, as_of)
         reported = record_window(model, report_window(model, measured, as_of, always_report))
         records.append(record_window(model, raise_alarms(model, reported)))
+    report_damage(model)
     tell_people(model, return_state=True)  # a place that fails is shown, and stops nothing
     show_monitoring(model)
     return records

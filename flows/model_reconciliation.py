@@ -7,7 +7,7 @@ from prefect import flow
 from flows.model_rollout import roll_out_model
 from modelyard.adapters.prefect.holding import hold_model
 from modelyard.domain.mirror import Finding
-from tasks.alerts import tell_people
+from tasks.alerts import report_damage, tell_people
 from tasks.monitoring import rotate_inference_log
 from tasks.registration import reconcile_registry
 from tasks.rollout import reconcile_service
@@ -25,7 +25,8 @@ def reconcile_model(model: str) -> list[Finding]:
         model: Name of a model that has a release.
     """
     roll_out_model(model)
-    tell_people(model, return_state=True)  # what no place took before is tried again
     with hold_model(model):
         rotate_inference_log(model)
+        report_damage(model)
+        tell_people(model, return_state=True)  # also what no place took before
         return reconcile_registry(model) + reconcile_service(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import partial
+from uuid import UUID, uuid5
 
 from modelyard.adapters.notifications import AlertDelivery, send_waiting
 from modelyard.adapters.pages import artifact_key
@@ -14,6 +15,9 @@ from modelyard.adapters.workspace import Workspace
 from modelyard.domain.alerts import Notice
 from modelyard.domain.incidents import (
     WindowIncident,
+    damage_notice,
+    damage_over,
+    damage_words,
     follow,
     raised_notice,
     recalled,
@@ -51,6 +55,28 @@ def raise_alarms(model: str, record: WindowRecord) -> WindowRecord:
     return record.model_copy(update={"told": True})
 
 
+@step("Look at log")
+def report_damage(model: str) -> tuple[str, ...]:
+    """Open, update or resolve the incident about files of the inference log that were set aside.
+
+    They are found by their names, so that a run which was killed between setting one aside and
+    this is made up for by the next. Idempotent. Returns their names.
+    """
+    workspace, now, cause = Workspace.find(), datetime.now(UTC), IncidentCause.LOG
+    damaged = workspace.prediction_log(model).damaged()
+    ledger = workspace.ledger
+    is_open = [incident for incident in ledger.incidents(model) if incident.cause == cause]
+    if damaged:
+        describe = partial(_describe_damage, model, damaged)
+        raised, _ = ledger.raise_incident(model, cause, now, describe, now=now)
+        fact = str(uuid5(UUID(raised.id), " ".join(damaged)))
+        emit_event(cause.event, model, {"files": list(damaged)}, fact)
+    elif is_open:
+        emit_event("modelyard.recovered", model, {}, str(uuid5(UUID(is_open[0].id), "recovered")))
+        ledger.resolve_incident(model, cause, now, lambda _: damage_over(model), now=now)
+    return damaged
+
+
 @step("Tell people")
 def tell_people(model: str) -> tuple[AlertDelivery, ...]:
     """Send what people are to be told of a model's incidents and were not.
@@ -76,6 +102,12 @@ def _describe(
     now = follow(former, seen)
     notice = raised_notice(model, cause, former, now)
     return Description(details=now.model_dump(mode="json"), notice=notice)
+
+
+def _describe_damage(model: str, damaged: tuple[str, ...], was: Incident | None) -> Description:
+    known = tuple(was.details["files"]) if was else None
+    details = {"files": list(damaged), "reasons": list(damage_words(damaged))}
+    return Description(details=details, notice=damage_notice(model, damaged, known))
 
 
 def _over(model: str, cause: IncidentCause, record: WindowRecord, was: Incident) -> Notice:

@@ -20,8 +20,8 @@ from modelyard.domain.monitoring import IncidentCause, WindowRecord
 from modelyard.domain.performance import PerformanceOutcome
 from modelyard.domain.windows import event_id, window_of
 from modelyard.errors import TransientError
-from tasks.alerts import raise_alarms, tell_people
-from tasks.monitoring import measure_window
+from tasks.alerts import raise_alarms, report_damage, tell_people
+from tasks.monitoring import measure_window, rotate_inference_log
 from tests.projects import FIRST, MODEL, WEEK, wait_for_events, write_config
 from tests.web_hooks import Receiver, receiving, web_hook
 
@@ -242,3 +242,27 @@ def test_an_alert_goes_through_a_notification_block_of_prefects(
     assert away.problem == "answered 500"
     assert "no such block" in (missing.problem or "")
     assert token not in caplog.text
+
+
+def test_files_of_the_log_that_cannot_be_read_are_named_once_until_they_are_gone(
+    monitored: Workspace, receiver: Receiver, prefect_server: str
+) -> None:
+    folder = monitored.project.log_folder(MODEL)
+    (file,) = rotate_inference_log.fn(MODEL)
+    (folder / file).write_bytes(b"PAR1 and then nothing")
+    assert report_damage.fn(MODEL) == ()
+    window = window_of(MODEL, FIRST, FIRST + WEEK)
+    assert measure_window.fn(MODEL, window, FIRST + WEEK).quality.outcome == "broken"
+    for _ in range(2):
+        assert report_damage.fn(MODEL) == (f"{file}.damaged",)
+        tell_people.fn(MODEL)
+    assert receiver.titles == ["rides: inference log"]
+    (incident,) = monitored.ledger.incidents(MODEL)
+    assert incident.details["files"] == [f"{file}.damaged"]
+
+    (folder / f"{file}.damaged").unlink()
+    for _ in range(2):
+        assert report_damage.fn(MODEL) == ()
+        tell_people.fn(MODEL)
+    assert receiver.titles[1:] == ["rides: inference log is right again"]
+    assert monitored.ledger.incidents(MODEL) == ()

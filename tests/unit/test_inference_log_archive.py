@@ -155,8 +155,29 @@ def test_files_outside_the_span_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / old).write_bytes(b"nobody reads this")
     assert log.read(*DAY)["__id"].tolist() == ["new-0", "new-1"]
     assert log.span() == (NOON - timedelta(days=3), NOON + timedelta(minutes=1))
-    with pytest.raises(DataError, match=f"{old} is damaged"):
-        log.read(NOON - timedelta(days=9), NOON)
+    assert log.damaged() == ()
+    assert log.read(NOON - timedelta(days=9), NOON).empty
+    assert log.damaged() == (f"{old}.damaged",)
+
+
+def test_a_file_that_cannot_be_read_is_set_aside_and_comes_back_by_its_name(
+    tmp_path: Path, log: PredictionLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, "lost")
+    write(tmp_path, "kept", NOON + timedelta(hours=2))
+    lost, _ = log.rotate(now=NOON)
+    storage, path = log._archive.storage, log._archive.segments()[0].path
+    whole = storage.cat_file(path)
+    storage.pipe_file(path, whole[:-20])
+
+    assert set(log.read(*DAY)["__id"]) == {"kept-0", "kept-1"}
+    assert log.damaged() == (f"{lost}.damaged",)
+    assert f"{lost} is damaged" in caplog.text
+
+    storage.rm_file(storage._strip_protocol(f"{path}.damaged"))
+    storage.pipe_file(path, whole)
+    assert len(log.read(*DAY)) == 4
+    assert log.damaged() == ()
 
 
 def test_columns_that_are_not_asked_for_are_not_read(tmp_path: Path, log: PredictionLog) -> None:

@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 
 from modelyard.adapters.data.inference_log import PredictionLog
-from modelyard.errors import ModelYardError
 from modelyard.serving.inference_log import InferenceLog, InferenceRecord
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -265,15 +264,19 @@ def test_a_line_that_somebody_changed_is_left_out_and_kept_aside(
     assert "7 lines are no logged requests and were left out, first line 2" in caplog.text
 
 
-def test_a_damaged_parquet_file_is_named_with_what_to_do(tmp_path: Path, open_log: Open) -> None:
+def test_one_value_of_another_type_costs_its_request_alone(tmp_path: Path, open_log: Open) -> None:
     log = open_log()
-    log.append(record("q"))
+    log.append(record("before"))
+    with log.segment.open("ab") as file:
+        wrong = json.dumps(record("typed", predictions=["much"]).__dict__, default=str)
+        file.write(f"{wrong}\n".encode())
+    log.append(record("after"))
     log.close()
-    (name,) = rotate(tmp_path)
-    file = tmp_path / name
-    file.write_bytes(file.read_bytes()[:-20])
-    with pytest.raises(ModelYardError, match=rf"{name} is damaged.*Restore it"):
-        read(tmp_path)
+    assert set(read(tmp_path)["__request_id"]) == {"before", "after"}
+    rotate(tmp_path)
+    assert set(read(tmp_path)["__request_id"]) == {"before", "after"}
+    (aside,) = PredictionLog(tmp_path).damaged()
+    assert aside.endswith(".jsonl.damaged")
 
 
 def test_a_full_disk_costs_only_the_requests_that_found_it_full(

@@ -155,6 +155,43 @@ def resolved_notice(
     return Notice(kind=NoticeKind.RESOLVED, title=title, body="\n".join(lines))
 
 
+def damage_words(files: Sequence[str]) -> tuple[str, ...]:
+    """Return what is true of each file of the inference log that was set aside."""
+    return tuple(
+        f"{file}: some lines are no logged requests; the others count"
+        if ".jsonl" in file
+        else f"{file}: cannot be read; its rows are in no window that is measured from now on"
+        for file in files
+    )
+
+
+def damage_notice(model: str, files: Sequence[str], known: Sequence[str] | None) -> Notice | None:
+    """Return what people are told of files that were set aside: of each one once.
+
+    `known` are those that the open incident names already; None where this opens one.
+    """
+    new = [file for file in files if file not in (known or ())]
+    if not new:
+        return None
+    kind = NoticeKind.OPENED if known is None else NoticeKind.WORSE
+    told = damage_words(new)
+    lines = [*told[:_MOST_TOLD], *_more(len(told) - _MOST_TOLD), ""]
+    return Notice(
+        kind=kind,
+        title=f"{model}: {IncidentCause.LOG}" + (" is worse" if known is not None else ""),
+        body="\n".join((*lines, what_to_do(model, IncidentCause.LOG))),
+    )
+
+
+def damage_over(model: str) -> Notice:
+    """Return what people are told when no file is set aside any more."""
+    return Notice(
+        kind=NoticeKind.RESOLVED,
+        title=f"{model}: {IncidentCause.LOG} is right again",
+        body="No file of it is set aside any more.",
+    )
+
+
 def what_to_do(model: str, cause: IncidentCause) -> str:
     """Return what a person can do about an incident."""
     return {

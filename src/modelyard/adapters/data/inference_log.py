@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modelyard.adapters.data.damage import damage_told
-from modelyard.adapters.data.log_archive import ArchivedSegment, LogArchive
+from modelyard.adapters.data.log_archive import DAMAGED_SUFFIX, ArchivedSegment, LogArchive
 from modelyard.adapters.data.log_query import (
     LABEL_TIME,
     Labels,
@@ -70,7 +70,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-DAMAGED_SUFFIX = ".damaged"
 MEMORY = "512MB"
 """What reading may take; what does not fit is put aside on disk."""
 
@@ -81,7 +80,7 @@ _log = logging.getLogger(__name__)
 
 
 class _GoneError(DataError):
-    """A file was removed, as too old, between it was found and it was read."""
+    """A file was removed, as too old or damaged, between it was found and it was read."""
 
 
 @dataclass
@@ -118,7 +117,8 @@ class PredictionLog:
         is known: the one of the row's id that became known last. Times are in UTC; a naive bound is
         taken as UTC. A request that was retried, and so logged by two replicas, counts once.
 
-        Raises DataError naming a file that is damaged.
+        A file of the archive that cannot be read is set aside, and read on without: `damaged` names
+        it. Raises DataError naming a file of labels that is damaged.
         """
         return self.fold(start, end, _as_frame, columns=columns, labels=labels)
 
@@ -171,7 +171,7 @@ class PredictionLog:
 
         Of more than `most`, as many are drawn, in no order; the same ones each time. With
         `mirrored` those are returned that it answered in the shadow, and which no other method
-        returns. Raises DataError naming a file that is damaged.
+        returns. Damaged files are set aside as by `read`.
         """
         span = replace(
             log_span(start, end), column=AT, release=release, most=most, mirrored=mirrored
@@ -209,6 +209,15 @@ class PredictionLog:
             connection.register("asked", asked)
             found = connection.sql(f"SELECT {ID} FROM asked SEMI JOIN logged USING ({ID})")
             return set(found.to_arrow_table()[ID].to_pylist())
+
+    def damaged(self) -> tuple[str, ...]:
+        """Return the names of the files that were set aside, sorted, as long as they are there.
+
+        Of a `.jsonl.damaged` some lines are no logged requests, and the others count; of a
+        `.parquet.damaged` no row does.
+        """
+        open_ones = {path.name for path in self._folder.glob(f"*{DAMAGED_SUFFIX}")}
+        return tuple(sorted(open_ones.union(self._archive.damaged())))
 
     def rotate(
         self, *, now: datetime, keep: timedelta | None = None, max_bytes: int | None = None
@@ -277,18 +286,29 @@ class PredictionLog:
 
     @contextmanager
     def _damage_told(self, sources: _Sources) -> Iterator[None]:
-        """Name the file that the database could not read."""
+        """Set aside the files that the database could not read: who tries again reads without."""
         try:
             yield
         except duckdb.Error as err:
-            for segment in sources.archived:
-                if not self._archive.storage.exists(segment.path):
-                    raise _GoneError(
-                        f"{segment.path} was removed while it was read. Try again."
-                    ) from err
-                with damage_told(Path(segment.path), _MEND):
-                    self._archive.open(segment).read()
+            gone = [segment.path for segment in sources.archived if not self._is_whole(segment)]
+            if gone:
+                raise _GoneError(
+                    f"{', '.join(gone)}: removed or set aside while it was read. Try again."
+                ) from err
             raise
+
+    def _is_whole(self, segment: ArchivedSegment) -> bool:
+        """Return whether a file is there and can be read; one that cannot is set aside."""
+        try:
+            with damage_told(Path(segment.path), _MEND):
+                self._archive.open(segment).read()
+        except FileNotFoundError:
+            return False
+        except DataError as damage:
+            self._archive.set_aside(segment)
+            _log.warning("%s It was set aside as %s.", damage, f"*{DAMAGED_SUFFIX}")
+            return False
+        return True
 
     def _unreadable(self) -> DataError:
         return DataError(

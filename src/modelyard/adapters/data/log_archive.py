@@ -22,6 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from modelyard.adapters.data.log_segments import TIME
 
+DAMAGED_SUFFIX = ".damaged"
 _STAMP = "%Y%m%dT%H%M%S%fZ"
 _NAME = re.compile(
     r"(?P<stem>(?P<begun>\d{8}T\d{12}Z).*)\.from-(?P<first>\d{8}T\d{12}Z)-to-(?P<last>\d{8}T\d{12}Z)\.parquet"
@@ -85,6 +86,23 @@ class LogArchive:
         """Remove a file; nothing is done for one that is gone."""
         with suppress(FileNotFoundError):
             self.storage.rm_file(self.storage._strip_protocol(segment.path))
+
+    def set_aside(self, segment: ArchivedSegment) -> None:
+        """Keep a file that cannot be read under another name; nothing is done for one that is gone.
+
+        Nobody takes it for a segment any more, until its name is given back.
+        """
+        with suppress(FileNotFoundError):
+            path = self.storage._strip_protocol(segment.path)
+            self.storage.mv(path, f"{path}{DAMAGED_SUFFIX}")
+
+    def damaged(self) -> list[str]:
+        """Return the names of the files that were set aside, sorted."""
+        self.storage.invalidate_cache()
+        with suppress(FileNotFoundError):
+            names = (path.rpartition("/")[2] for path in self.storage.ls(self._root, detail=False))
+            return sorted(name for name in names if name.endswith(DAMAGED_SUFFIX))
+        return []
 
     def open(self, segment: ArchivedSegment) -> pq.ParquetFile:
         return pq.ParquetFile(self.storage.open(segment.path, "rb"))

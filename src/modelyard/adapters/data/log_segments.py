@@ -73,8 +73,21 @@ def read_segment(
     types: dict[str, pa.DataType] = {}
     tables: list[pa.Table] = []
     damaged: list[int] = []
-    waiting: list[_Columns] = []
+    waiting: list[tuple[int, _Columns]] = []
     rows = 0
+
+    def close() -> None:
+        """Make a table of what waits; a request whose values are of other types is damaged."""
+        try:
+            tables.append(_to_table([columns for _, columns in waiting], types))
+        except pa.ArrowException:
+            for number, columns in waiting:
+                try:
+                    tables.append(_to_table([columns], types))
+                except pa.ArrowException:
+                    damaged.append(number)
+        waiting.clear()
+
     for number, line in enumerate(lines, start=1):
         if not line.endswith(b"\n"):
             break
@@ -93,13 +106,14 @@ def read_segment(
         except (ValueError, IndexError, TypeError, KeyError):  # no record, or lists that do not fit
             damaged.append(number)
             continue
-        waiting.append(columns)
+        waiting.append((number, columns))
         rows += len(columns[ID])
         if rows >= _BATCH_ROWS:
-            tables.append(_to_table(waiting, types))
-            waiting, rows = [], 0
-    tables.append(_to_table(waiting, types))
-    return Segment(pa.concat_tables(tables, promote_options="permissive"), damaged)
+            close()
+            rows = 0
+    close()
+    tables.append(_to_table([], types))
+    return Segment(pa.concat_tables(tables, promote_options="permissive"), sorted(damaged))
 
 
 def _to_table(requests: list[_Columns], types: dict[str, pa.DataType]) -> pa.Table:

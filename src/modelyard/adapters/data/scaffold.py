@@ -340,7 +340,7 @@ def _write(
         f"  budget: 3 per {format_duration(7 * window)}",
         _said(f"  min_new_labels: {min_rows}", "since the last training"),
         "",
-        _said("alerts: []", "Apprise URLs, like mailto://... or ${SLACK_URL}, or blocks of Prefect's"),
+        _said("alerts: []", "Apprise URLs, like mailto://... or ${SLACK_URL}"),
         "",
     ]
     return "\n".join(lines)
