@@ -30,13 +30,13 @@ MOST_WINDOWS = 1000
 """Most new windows of one run; the next run goes on from there."""
 
 REOPENED = 24
-"""How many of the last windows are measured again when labels come late."""
+"""How many of the last windows are measured again when rows or labels come late."""
 
 
 @step("Find windows")
 def find_due_windows(model: str, as_of: datetime | None = None) -> tuple[Window, ...]:
-    """Return the windows to measure, oldest first: the new ones, those that got labels since, and
-    those about which an interrupted run told nobody.
+    """Return the windows to measure, oldest first: the new ones, those that got rows or labels
+    since, and those about which an interrupted run told nobody.
 
     The inference log is rotated on the way. Raises UnknownReleaseError for a model
     that was never released.
@@ -60,10 +60,14 @@ def find_due_windows(model: str, as_of: datetime | None = None) -> tuple[Window,
     if heard is not None:
         new = until_silence(new, heard[1])
     labels = workspace.project.label_folder(model)
+    last = measured[-REOPENED:]
+    late_rows = workspace.prediction_log(model).late(
+        [(old.start, old.end, old.measured_at) for old in last]
+    )
     again = [
         window_of(model, old.start, old.end)
-        for old in measured[-REOPENED:]
-        if _unfinished(old, late_labels=labels_since(labels, old.measured_at))
+        for old, has_late_rows in zip(last, late_rows, strict=True)
+        if has_late_rows or _unfinished(old, late_labels=labels_since(labels, old.measured_at))
     ]
     return (*again, *new)
 

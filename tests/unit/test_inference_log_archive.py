@@ -180,6 +180,25 @@ def test_a_file_that_cannot_be_read_is_set_aside_and_comes_back_by_its_name(
     assert log.damaged() == ()
 
 
+def test_windows_that_got_rows_since_they_were_read_are_told(
+    tmp_path: Path, log: PredictionLog
+) -> None:
+    hour = timedelta(hours=1)
+    windows = [(NOON + n * hour, NOON + (n + 1) * hour, NOON + 5 * hour) for n in range(4)]
+    early = [(NOON + n * hour, NOON + n * hour + timedelta(minutes=1)) for n in (0, 1, 3)]
+    for number, times in enumerate(early):
+        stamps = [time.isoformat() for time in times]
+        write(tmp_path, f"early-{number}", NOON + 4 * hour, times=stamps)
+    assert log.late(windows) == [False] * 4
+    late = [(NOON + n * hour).isoformat() for n in (1, 9)]
+    write(tmp_path, "late", NOON + 6 * hour, times=late)
+    write(tmp_path, "mirrored-late", NOON + 7 * hour, times=[NOON.isoformat()] * 2)
+    assert log.late(windows) == [False, True, False, False]
+    log.rotate(now=NOON)
+    assert log.late(windows) == [False, True, False, False]
+    assert log.late([]) == []
+
+
 def test_columns_that_are_not_asked_for_are_not_read(tmp_path: Path, log: PredictionLog) -> None:
     write(tmp_path, "a")
     for _ in range(2):

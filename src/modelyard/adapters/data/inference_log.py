@@ -30,6 +30,7 @@ from modelyard.adapters.data.log_query import (
     LABEL_TIME,
     Labels,
     LogSpan,
+    late_query,
     log_query,
     log_span,
     quoted,
@@ -201,6 +202,32 @@ class PredictionLog:
             bounds = pc.min_max(table[TIME]).as_py()  # pyright: ignore[reportAttributeAccessIssue]
             times += [bounds["min"], bounds["max"]]
         return (min(times), max(times)) if times else None
+
+    def late(self, windows: Sequence[tuple[datetime, datetime, datetime]]) -> list[bool]:
+        """Return for each window, of start, end and when it was read, whether it got rows since.
+
+        Copies that a release in the shadow answered are no rows. Damaged files are set aside as by
+        `read`.
+        """
+        if not windows:
+            return []
+        starts, ends, read = zip(*windows, strict=True)
+        asked = pa.table(
+            {
+                "number": range(len(windows)),
+                **{
+                    name: pa.array(map(as_utc, times), INSTANT)
+                    for name, times in (("first", starts), ("beyond", ends), ("read_at", read))
+                },
+            }
+        )
+        span = replace(log_span(min(starts), max(ends)), since=as_utc(min(read)))
+        for _ in range(_TRIES):
+            with suppress(_GoneError), self._connected(self._sources(span)) as connection:
+                connection.register("asked", asked)
+                found = connection.sql(late_query()).to_arrow_table()["number"].to_pylist()
+                return [number in found for number in range(len(windows))]
+        raise self._unreadable()
 
     def known(self, ids: Iterable[str]) -> set[str]:
         """Return those of some row ids that a prediction was ever made for."""

@@ -55,6 +55,8 @@ class LogSpan:
     """The one that answered; None: any."""
     most: int | None = None
     """Of more rows, as many are drawn."""
+    since: datetime | None = None
+    """Only rows that were answered after this moment are wanted; None: whenever."""
     mirrored: bool = False
     """Whether the copies are wanted that a release in the shadow answered, and nothing else."""
 
@@ -75,6 +77,8 @@ class LogSpan:
         return self.column != AT or self.start <= datetime.fromisoformat(said["at"]) < self.end
 
     def may_be_in(self, segment: ArchivedSegment) -> bool:
+        if self.since is not None and segment.begun < self.since - DEFAULT_SEGMENT_AGE:
+            return False
         if self.column == TIME:
             return segment.last >= self.start and segment.first < self.end
         return self.start - DEFAULT_SEGMENT_AGE <= segment.begun < self.end
@@ -128,6 +132,13 @@ def repeats_query(span: LogSpan) -> str:
             SELECT DISTINCT {REQUEST_ID}, {ROW}, {ID} FROM logged WHERE {span.where}
         ) GROUP BY {ID} HAVING rows > 1
     )"""
+
+
+def late_query() -> str:
+    """Return SQL for the numbers of the windows `asked` that rows came to after they were read."""
+    return f"""SELECT DISTINCT number FROM asked JOIN logged
+        ON {TIME} >= first AND {TIME} < beyond AND {AT} > read_at
+        WHERE NOT starts_with({REQUEST_ID}, '{MIRRORED}')"""
 
 
 def _name(column: str) -> str:
