@@ -8,13 +8,15 @@ out of the table.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+
+from benchmarks.environments import environment
+
+_SHARED = ("numpy", "pandas", "scikit-learn", "cloudpickle")
 
 _MODEL = """\
 import cloudpickle, pandas as pd
@@ -95,13 +97,13 @@ def mlflow_peer(job: Job) -> Peer:
 
 
 def litserve_peer(job: Job) -> Peer:
-    python = _environment("litserve", "litserve==0.2.19")
+    python = environment("litserve", "litserve==0.2.19", shared=_SHARED)
     folder = _folder(job, "litserve", {"server.py": _LITSERVE.format(port=job.port)})
     return Peer("LitServe 0.2.19", [python, "server.py"], folder, job.port, "/predict", "split")
 
 
 def bentoml_peer(job: Job) -> Peer:
-    python = _environment("bentoml", "bentoml==1.4.39")
+    python = environment("bentoml", "bentoml==1.4.39", shared=_SHARED)
     folder = _folder(job, "bentoml", {"service.py": _BENTOML.format()})
     command = [python, "-m", "bentoml", "serve", "service:Model", "--host", "127.0.0.1"]
     return Peer(
@@ -115,7 +117,7 @@ def bentoml_peer(job: Job) -> Peer:
 
 
 def mlserver_peer(job: Job) -> Peer:
-    python = _environment("mlserver", "mlserver==1.7.1", "uvloop<0.22")
+    python = environment("mlserver", "mlserver==1.7.1", "uvloop<0.22", shared=_SHARED)
     settings = {
         "host": "127.0.0.1",
         "http_port": job.port,
@@ -142,26 +144,6 @@ PEERS: dict[str, Callable[[Job], Peer]] = {
     "BentoML": bentoml_peer,
     "MLServer": mlserver_peer,
 }
-
-
-def _environment(name: str, *packages: str) -> str:
-    """Return the interpreter of a peer's environment, which is made if it is not there.
-
-    Raises subprocess.CalledProcessError where it cannot be installed.
-    """
-    default = Path.home() / ".cache" / "modelyard-benchmarks"
-    root = Path(os.environ.get("MODELYARD_BENCH_CACHE", default)) / name
-    python = root / "bin" / "python"
-    if not (root / ".done").exists():
-        ours = ("numpy", "pandas", "scikit-learn", "cloudpickle")
-        pins = [f"{package}=={metadata.version(package)}" for package in ours]
-        uv = [sys.executable, "-m", "uv"]
-        quiet = {"check": True, "capture_output": True, "text": True}
-        subprocess.run([*uv, "venv", "--clear", "--python", sys.executable, str(root)], **quiet)
-        install = [*uv, "pip", "install", "--compile-bytecode", "--python", str(python)]
-        subprocess.run([*install, *packages, *pins], **quiet)
-        (root / ".done").touch()
-    return str(python)
 
 
 def _folder(job: Job, name: str, files: dict[str, str]) -> Path:

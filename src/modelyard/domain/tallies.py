@@ -231,7 +231,10 @@ class CategoricalTally:
             names = [str(names[code]) if code >= 0 else "" for code in used.tolist()]
             codes = np.where(used[codes] < 0, -1, codes)
         width = strata.number + 1
-        places = (codes.astype(np.intp) + 1) * width + strata.codes
+        places = codes.astype(np.intp)
+        places += 1
+        places *= width
+        places += strata.codes
         counts = np.bincount(places, minlength=(len(names) + 1) * width).reshape(-1, width)
         rows = counts.sum(axis=1)
         self.nulls += int(rows[0])
