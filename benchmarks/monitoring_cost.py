@@ -70,8 +70,8 @@ _FULL = Sizes(
     times_reading=3.0,
     linear_within=0.25,
 )
-# At few rows all are mostly imports, which differ less than the work does, and what the rows take is
-# less than the noise.
+# At few rows all are mostly imports, which differ less than the work does, and what the rows take
+# is less than the noise.
 _QUICK = Sizes(
     rows=50_000,
     many_rows=200_000,

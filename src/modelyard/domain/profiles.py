@@ -58,9 +58,9 @@ GROUPS = 10
 """Groups of a column, and of the prediction, whose rows are counted jointly."""
 MAX_LEVELS = 1_000
 SAMPLE_ROWS = 200_000
-"""Rows that the bins are laid by. That of a bin's mass is then known to 2 % of itself."""
+"""Rows that the bins are laid by, at most: a bin's mass is then off by a few per cent of itself."""
 BLOCK_ROWS = 32_768
-"""Blocks that fit the cache are sorted three times faster, and need no new memory from the system."""
+"""Blocks that fit the cache are sorted faster, and need less new memory from the system."""
 _GOLDEN = 0.6180339887498949
 """Multiples of it, modulo one, lie evenly however many there are, and in step with no season."""
 
