@@ -195,9 +195,13 @@ class PredictionLog:
             yield from reader
 
     def span(self) -> tuple[datetime, datetime] | None:
-        """Return the earliest and latest event time, UTC; None where the log is empty."""
+        """Return the earliest and latest event time, UTC; None where the log is empty.
+
+        Those of files that were set aside count: windows that lack their rows are windows.
+        """
         sources = self._sources()
-        times = [moment for s in sources.archived for moment in (s.first, s.last)]
+        archived = (*sources.archived, *self._archive.set_aside_segments())
+        times = [moment for s in archived for moment in (s.first, s.last)]
         for table in sources.open:
             bounds = pc.min_max(table[TIME]).as_py()  # pyright: ignore[reportAttributeAccessIssue]
             times += [bounds["min"], bounds["max"]]

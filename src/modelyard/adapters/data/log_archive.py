@@ -55,10 +55,17 @@ class LogArchive:
 
     def segments(self) -> list[ArchivedSegment]:
         """Return all segments, in the order in which they were opened."""
+        return self._segments("")
+
+    def set_aside_segments(self) -> list[ArchivedSegment]:
+        """Return likewise those that were set aside."""
+        return self._segments(DAMAGED_SUFFIX)
+
+    def _segments(self, suffix: str) -> list[ArchivedSegment]:
         self.storage.invalidate_cache()
         with suppress(FileNotFoundError):
             found = self.storage.ls(self._root, detail=True)
-            return sorted(self._known(found), key=lambda segment: segment.stem)
+            return sorted(self._known(found, suffix), key=lambda segment: segment.stem)
         return []
 
     def put(self, stem: str, table: pa.Table, scratch: Path) -> str:
@@ -107,9 +114,10 @@ class LogArchive:
     def open(self, segment: ArchivedSegment) -> pq.ParquetFile:
         return pq.ParquetFile(self.storage.open(segment.path, "rb"))
 
-    def _known(self, found: list[dict]) -> Iterator[ArchivedSegment]:
+    def _known(self, found: list[dict], suffix: str) -> Iterator[ArchivedSegment]:
         for entry in found:
-            named = _NAME.fullmatch(entry["name"].rpartition("/")[2])
+            name = entry["name"].rpartition("/")[2]
+            named = _NAME.fullmatch(name.removesuffix(suffix)) if name.endswith(suffix) else None
             if named is None or entry["type"] != "file":
                 continue
             yield ArchivedSegment(
