@@ -11,7 +11,7 @@ import json
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -33,7 +33,7 @@ from modelyard.domain.monitoring import IncidentCause
 from modelyard.domain.windows import event_id
 
 KILLS = 50
-QUICK_KILLS = 4
+QUICK_KILLS = 3
 _EVENT_SECONDS = 60.0
 
 
@@ -45,7 +45,7 @@ def measure_faults(quick: bool) -> list[Claim]:
         return [
             *_check_undisturbed(right),
             *_kill(made, right, QUICK_KILLS if quick else KILLS),
-            *_damage(made, right),
+            *_damage(made, right, QUICK_FAULTS if quick else FAULTS),
             _come_late(undisturbed, right),
         ]
 
@@ -57,7 +57,7 @@ def _finish(made: Yard) -> None:
 
 
 def _check_undisturbed(right: Seen) -> list[Claim]:
-    """Nothing that follows says anything unless the right answer is what was built into the days."""
+    """What follows says nothing unless the right answer is what was built into the days."""
     causes = [set(record.causes) for record in right.windows]
     wrong = {IncidentCause.PERFORMANCE, IncidentCause.DRIFT}
     expected = [
@@ -216,10 +216,12 @@ FAULTS = (
     Fault("requests of an unknown release with another schema", _change_schema, False, False),
 )
 
+QUICK_FAULTS = (FAULTS[4], FAULTS[6])
 
-def _damage(made: Yard, right: Seen) -> list[Claim]:
+
+def _damage(made: Yard, right: Seen, faults: Sequence[Fault]) -> list[Claim]:
     rows, failed = [], 0
-    for number, fault in enumerate(FAULTS):
+    for number, fault in enumerate(faults):
         damaged = made.copy(f"damaged-{number}")
         fault.make(damaged)
         code = damaged.monitor()
@@ -237,13 +239,15 @@ def _problems(fault: Fault, found: Seen, right: Seen) -> list[str]:
     if fault.same:
         return ["it differs"] if _differences(found, right, fault.name) else []
     problems = []
+    named = any(i["cause"] == IncidentCause.LOG and i["is_open"] for i in found.incidents)
     spans = [record.window for record in found.windows]
     if spans != [record.window for record in right.windows]:
         problems.append("windows are lost or doubled")
     for record, other in zip(found.windows, right.windows, strict=False):
-        if not record.causes and (other.causes or record.rows < other.rows / 2):
+        # Too few rows may be lost to tell: then it is the file's incident that says so.
+        lacks_rows = record.rows < other.rows and not named
+        if not record.causes and (other.causes or lacks_rows):
             problems.append(f"{record.window.start:%m-%d} is quiet")
-    named = any(i["cause"] == IncidentCause.LOG and i["is_open"] for i in found.incidents)
     if named is not fault.named:
         problems.append("no incident names the file" if fault.named else "an incident too many")
     return problems
@@ -258,7 +262,10 @@ def _come_late(made: Yard, right: Seen) -> Claim:
     expected = [record.rows + (20 if n == 2 else 0) for n, record in enumerate(right.windows)]
     show("Rows that came late", ("rows of each window",), [(rows,)])
     return claim(
-        "faults: windows that lack late rows", sum(map(int.__ne__, rows, expected)), "<=", 0
+        "faults: windows that lack late rows",
+        sum(a != b for a, b in zip(rows, expected, strict=True)),
+        "<=",
+        0,
     )
 
 
