@@ -14,6 +14,8 @@ from modelyard.adapters.prefect.steps import step
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.alerts import Notice
 from modelyard.domain.incidents import (
+    FLOW_RUN,
+    REPORT,
     WindowIncident,
     damage_notice,
     damage_over,
@@ -122,9 +124,9 @@ def _links(workspace: Workspace, model: str, record: WindowRecord) -> dict[str, 
         run = tracking.monitoring_run(model)
         report = tracking.run_page(workspace.tracking_page, run, record.report)
     links = {
-        "Drift report": report,
+        REPORT: report,
         "Windows and incidents": artifact_url(artifact_key("monitoring", model)),
-        "Flow run": flow_run_url(),
+        FLOW_RUN: flow_run_url(),
     }
     return {name: url for name, url in links.items() if url is not None}
 

@@ -71,6 +71,12 @@ def test_a_place_that_fails_is_told_and_does_not_hold_up_the_others(
     assert len(receiver.received) == 1
 
 
+def test_a_place_that_is_away_is_told_apart_from_one_that_refuses() -> None:
+    sent = send_alert(Place("away", "json://127.0.0.1:1/T0PSECRET"), "title", "body")
+    assert "Connection error" in (sent.problem or "")
+    assert "T0PSECRET" not in str(sent)
+
+
 def test_secrets_are_in_no_result_and_no_log(
     receiver: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

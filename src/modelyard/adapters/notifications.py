@@ -123,7 +123,9 @@ def _through_apprise(url: str, title: str, body: str) -> str | None:
             return "not a URL that Apprise knows"
         if channel.notify(title=title, body=body, body_format=NotifyFormat.MARKDOWN):
             return None
-    return problems.without(re.split(r"[/@:?&=+]", url)) or "the service did not take it"
+    shown = _shown(url)  # the host is named by what Apprise says of it, and may be
+    secret = [part for part in re.split(r"[/@:?&=+]", url) if part not in shown]
+    return problems.without(secret) or "the service did not take it"
 
 
 def _through_block(name: str, title: str, body: str) -> str | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from modelyard.domain.gate import Gated, GateVerdict
+from modelyard.domain.incidents import FLOW_RUN, REPORT, lasted, recalled, what_to_do
 from modelyard.domain.metrics import Interval
 from modelyard.domain.mirror import Finding
 from modelyard.domain.monitoring import IncidentCause, WindowRecord
@@ -20,6 +21,8 @@ from modelyard.domain.windows import Window
 from modelyard.ledger import Incident
 
 _MAX_SLICES = 50
+_MOST_INCIDENTS = 30
+_MOST_REASONS = 5
 _MARKS = {GateVerdict.PROMOTE: "✓", GateVerdict.INCONCLUSIVE: "?", GateVerdict.KEEP: "✗"}
 
 
@@ -216,26 +219,68 @@ def monitoring_page(
             for r in reversed(records)
         ],
     )
-    opened = "\n".join(
-        f"- **{i.cause}**, opened {i.opened_at:%Y-%m-%d %H:%M}, "
-        + (f"resolved {i.resolved_at:%Y-%m-%d %H:%M}" if i.resolved_at else "**open**")
-        + "".join(f"\n  - {reason}" for reason in i.details.get("reasons", ())[:5])
-        for i in reversed(incidents)
-    )
     newest = records[-1]
     parts = [
         f"# Monitoring: {model}",
         *(picture(png, title) for title, png in pictures.items()),
+        "## Incidents",
+        *(_incidents(incidents) if incidents else ["None."]),
         "## Windows",
         windows,
-        "## Incidents",
-        opened if incidents else "None.",
         "## Newest window",
         *(f"- {reason}" for cause in IncidentCause for reason in newest.reasons(cause)),
     ]
     if link:
         parts.append(f"[Drift reports and plots in MLflow]({link})")
     return "\n\n".join(parts)
+
+
+def _incidents(incidents: Sequence[Incident]) -> list[str]:
+    """Return what the open incidents say, and all of them as a table, newest first.
+
+    The cells of a table in Prefect's UI do not wrap, so that long words stand below it.
+    """
+    newest_first = sorted(incidents, key=lambda i: (i.resolved_at is None, i.opened_at))[::-1]
+    shown = newest_first[:_MOST_INCIDENTS]
+    head = ("cause", "opened (UTC)", "resolved (UTC)", "lasted", "windows", "links")
+    left_out = len(incidents) - len(shown)
+    return [
+        *(_open_incident(incident) for incident in shown if incident.resolved_at is None),
+        table(head, [_incident_row(incident) for incident in shown]),
+        *([f"And {left_out:,} older."] if left_out else []),
+        "\n".join(
+            f"- {incident.cause}, {incident.opened_at:%Y-%m-%d %H:%M}, at its worst: "
+            f"{details.worst.words}"
+            for incident in shown
+            if (details := recalled(incident.details)) is not None
+        ),
+    ]
+
+
+def _incident_row(incident: Incident) -> tuple[object, ...]:
+    details, resolved_at = recalled(incident.details), incident.resolved_at
+    times = (incident.opened_at, resolved_at or incident.updated_at)
+    links = details.links if details else {}
+    return (
+        incident.cause,
+        f"{incident.opened_at:%Y-%m-%d %H:%M}",
+        f"{resolved_at:%Y-%m-%d %H:%M}" if resolved_at else "**open**",
+        lasted(details.began, details.window_end) if details else lasted(*times),
+        details.windows if details else "",
+        " · ".join(f"[{name}]({links[name]})" for name in (REPORT, FLOW_RUN) if name in links),
+    )
+
+
+def _open_incident(incident: Incident) -> str:
+    reasons = incident.details.get("reasons", ())
+    lines = [
+        f"**{incident.cause}** is open.",
+        *(f"- {reason}" for reason in reasons[:_MOST_REASONS]),
+    ]
+    if len(reasons) > _MOST_REASONS:
+        lines.append(f"- and {len(reasons) - _MOST_REASONS} more")
+    advice = what_to_do(incident.model, IncidentCause(incident.cause))
+    return "\n".join((*lines, "", advice))
 
 
 def reproduction_page(reproduction: Reproduction, pictures: Mapping[str, bytes]) -> str:

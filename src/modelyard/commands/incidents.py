@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from modelyard.commands.delivery import AsJson, Model
 from modelyard.commands.running import console, use_platform
-from modelyard.domain.incidents import WindowIncident, recalled, what_to_do
+from modelyard.domain.incidents import WindowIncident, lasted, recalled, what_to_do
 from modelyard.domain.monitoring import IncidentCause
 from modelyard.errors import ConfigError
 from modelyard.ledger import Incident, Ledger
@@ -51,19 +51,19 @@ def incidents(
     console.print(_table(found))
     for incident in found:
         if incident.resolved_at is None:
-            console.print(_details(incident))
+            console.print(_details(incident), soft_wrap=True)
 
 
 def _table(found: tuple[Incident, ...]) -> Table:
     table = Table("cause", "opened (UTC)", "lasted", "windows", "resolved (UTC)")
     for incident in found:
         details = recalled(incident.details)
-        began = details.began if details else incident.opened_at
         resolved_at = incident.resolved_at
+        times = (incident.opened_at, resolved_at or incident.updated_at)
         table.add_row(
             incident.cause,
             f"{incident.opened_at:%Y-%m-%d %H:%M}",
-            lasted((resolved_at or incident.updated_at) - began),
+            lasted(details.began, details.window_end) if details else lasted(*times),
             str(details.windows) if details else "-",
             f"{resolved_at:%Y-%m-%d %H:%M}" if resolved_at else "[bold red]open[/]",
         )
@@ -85,23 +85,10 @@ def _of_windows(details: WindowIncident) -> list[str]:
     if details.worst.window_end != details.window_end:
         worst = escape(details.worst.words)
         lines.append(f"worst until {details.worst.window_end:%Y-%m-%d %H:%M}: {worst}")
-    if details.promised is not None and details.realized is not None:
-        lines.append(
-            f"promised {details.promised}, realized {details.realized}, limit {details.limit:.4g}"
-        )
-        if details.suspects:
-            names = ", ".join(dict.fromkeys(s.name for s in details.suspects))
-            lines.append(f"moved meanwhile: {escape(names)}")
+    if details.promised is not None and details.suspects:
+        names = ", ".join(dict.fromkeys(s.name for s in details.suspects))
+        lines.append(f"moved meanwhile: {escape(names)}")
     return lines + [f"{name}: {url}" for name, url in details.links.items()]
-
-
-def lasted(time: timedelta) -> str:
-    """Return a duration in its two largest units."""
-    days, seconds = time.days, time.seconds
-    hours, minutes = seconds // 3600, seconds % 3600 // 60
-    if days:
-        return f"{days} d {hours} h" if hours else f"{days} d"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _alerts() -> None:

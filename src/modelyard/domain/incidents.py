@@ -14,6 +14,9 @@ from modelyard.domain.monitoring import IncidentCause, WindowRecord
 from modelyard.domain.quality import QualityOutcome
 from modelyard.domain.values import Value
 
+REPORT = "Drift report"
+FLOW_RUN = "Flow run"
+"""Names of links."""
 _MOST_TOLD = 8
 """Suspects that a message names; the incident keeps all of them."""
 
@@ -153,6 +156,15 @@ def resolved_notice(
         lines += _linked(was.links)
     title = f"{model}: {cause} is right again"
     return Notice(kind=NoticeKind.RESOLVED, title=title, body="\n".join(lines))
+
+
+def lasted(began: datetime, ended: datetime) -> str:
+    """Return a duration in its two largest units."""
+    time = ended - began
+    hours, minutes = time.seconds // 3600, time.seconds % 3600 // 60
+    if time.days:
+        return f"{time.days} d {hours} h" if hours else f"{time.days} d"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def damage_words(files: Sequence[str]) -> tuple[str, ...]:
