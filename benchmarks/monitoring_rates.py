@@ -140,7 +140,7 @@ def _power(quick: bool) -> list[Claim]:
 
 
 def _at_least(name: str, ours: float, theirs: float, windows: int) -> Claim:
-    """Return whether a share of windows is no smaller than another, beyond the 99 % band of both."""
+    """Return whether a share of windows is as large as another, beyond the 99 % band of both."""
     error = np.sqrt((ours * (1 - ours) + theirs * (1 - theirs)) / windows)
     return claim(name, ours - theirs, ">=", -float(2.576 * error))
 

@@ -70,6 +70,14 @@ def test_the_import_contracts_catch_what_breaks_them(checkout: Path) -> None:
     assert "0 kept" in done.stdout
 
 
+def test_the_domain_takes_special_functions_from_scipy_and_nothing_else() -> None:
+    modules = (f"modelyard.domain.{f.stem}" for f in (ROOT / "src/modelyard/domain").glob("[!_]*"))
+    loaded = run(sys.executable, "-c", f"import sys, {', '.join(modules)}\nprint(*sys.modules)")
+    parts = {name.split(".")[1] for name in loaded.split() if name.startswith("scipy.")}
+    assert "special" in parts
+    assert not parts & {"stats", "optimize", "linalg", "sparse", "signal", "integrate"}
+
+
 def test_tasks_do_not_import_tasks() -> None:
     for file in (ROOT / "tasks").glob("*.py"):
         assert "from tasks" not in file.read_text(), file

@@ -8,7 +8,6 @@ are asked for, with a bound on memory.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import tempfile
 from collections import Counter
@@ -36,6 +35,7 @@ from modelyard.adapters.data.log_query import (
     quoted,
     repeats_query,
 )
+from modelyard.adapters.data.log_rotation import MEND, rotate
 from modelyard.adapters.data.log_segments import (
     AT,
     FIXED,
@@ -76,7 +76,6 @@ MEMORY = "512MB"
 
 _BATCH_ROWS = 50_000
 _TRIES = 3
-_MEND = "Restore it from a backup, or move it away: monitoring then goes on without its rows."
 _log = logging.getLogger(__name__)
 
 
@@ -253,56 +252,8 @@ class PredictionLog:
     def rotate(
         self, *, now: datetime, keep: timedelta | None = None, max_bytes: int | None = None
     ) -> list[str]:
-        """Turn the segments that no live replica writes into Parquet, and bound what is kept.
-
-        Segments opened longer ago than `keep` are removed, and the oldest of the rest where they
-        take more than `max_bytes`. Returns the names of the new files. Safe at any time and from
-        several processes: a segment is locked by who writes or rotates it, the Parquet file appears
-        whole, and until the segment is removed readers prefer the former.
-        """
-        there = {segment.stem for segment in self._archive.segments()}
-        made = []
-        for segment in sorted(self._folder.glob(f"*{SEGMENT_SUFFIX}")):
-            try:
-                with segment.open("rb") as file:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    if segment.exists():  # else another rotation was first
-                        made += self._rotate(segment, file, there)
-            except (FileNotFoundError, BlockingIOError):
-                continue
-        self._prune(now, keep, max_bytes)
-        return made
-
-    def _rotate(self, segment: Path, lines: IO[bytes], there: set[str]) -> list[str]:
-        """Archive a segment whose lock is held."""
-        for draft in self._folder.glob(f".{segment.stem}.from-*.part"):
-            draft.unlink(missing_ok=True)  # of a rotation that was killed
-        read = read_segment(lines)
-        made = []
-        if segment.stem not in there and read.table.num_rows:
-            with damage_told(segment, _MEND):
-                made = [self._archive.put(segment.stem, read.table, self._folder)]
-        if read.damaged:
-            aside = segment.with_name(f"{segment.name}{DAMAGED_SUFFIX}")
-            segment.rename(aside)
-            _log.warning(
-                "%s: %d lines are no logged requests and were left out, first line %d.",
-                *(aside, len(read.damaged), read.damaged[0]),
-            )
-        else:
-            segment.unlink()
-        return made
-
-    def _prune(self, now: datetime, keep: timedelta | None, max_bytes: int | None) -> None:
-        segments = self._archive.segments()
-        size = sum(segment.size_bytes for segment in segments)
-        for segment in sorted(segments, key=lambda s: s.begun):
-            old = keep is not None and segment.begun < now - keep
-            if not old and (max_bytes is None or size <= max_bytes):
-                break
-            self._archive.remove(segment)
-            size -= segment.size_bytes
-            _log.info("%s: removed, it is %s", segment.path, "too old" if old else "over the size")
+        """Archive closed segments within bounds: `log_rotation.rotate` of this log."""
+        return rotate(self._folder, self._archive, now=now, keep=keep, max_bytes=max_bytes)
 
     @contextmanager
     def _reading(
@@ -331,7 +282,7 @@ class PredictionLog:
     def _is_whole(self, segment: ArchivedSegment) -> bool:
         """Return whether a file is there and can be read; one that cannot is set aside."""
         try:
-            with damage_told(Path(segment.path), _MEND):
+            with damage_told(Path(segment.path), MEND):
                 self._archive.open(segment).read()
         except FileNotFoundError:
             return False
@@ -364,7 +315,7 @@ class PredictionLog:
                 lines.pop(segment.stem, None)
             tables = []
             for path, file in lines.values():
-                with damage_told(path, _MEND):
+                with damage_told(path, MEND):
                     tables.append(read_segment(file, span and span.may_count).table)
         return _Sources(
             [segment for segment in archived if span is None or span.may_be_in(segment)],
