@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from statistics import median
 
+from modelyard.adapters.baseline import profiled_kinds, reference_rows
 from modelyard.adapters.data.labels import LABEL, labels_since
 from modelyard.adapters.evidently import render_drift_report
 from modelyard.adapters.pages import artifact_key, monitoring_page
@@ -15,9 +16,7 @@ from modelyard.adapters.watching import (
     drawn_rows,
     judging_release,
     measure,
-    profiled_kinds,
     read_window,
-    reference_rows,
     rotate_log,
 )
 from modelyard.adapters.workspace import Workspace
@@ -90,8 +89,8 @@ def measure_window(model: str, window: Window, as_of: datetime | None = None) ->
     release = judging_release(workspace, model, window, config.monitoring.min_rows)
     if release is None:
         raise UnknownReleaseError(f"{model} has no release to judge {window.start} by.")
-    former = [w.record["rows"] for w in workspace.ledger.windows(model) if w.end <= window.start]
-    usual = median(former[-10:]) if len(former) >= 3 else None
+    former = workspace.ledger.windows(model, last=10, before=window.start)
+    usual = median(w.record["rows"] for w in former) if len(former) >= 3 else None
     record = measure(workspace, config, release, window, as_of or measured_at, usual)
     return record.model_copy(update={"measured_at": measured_at})
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from modelyard.adapters.baseline import (
+    reference_profile,
+    reference_rows,
+    training_windows,
+    windows_before,
+)
 from modelyard.adapters.data.inference_log import PREDICTION
 from modelyard.adapters.watching import (
     drawn_rows,
     read_window,
-    reference_profile,
-    reference_rows,
     see_window,
 )
 from modelyard.adapters.workspace import Workspace
@@ -179,3 +184,49 @@ def test_a_report_is_drawn_against_a_reference_of_which_only_the_holdout_has_pre
     assert shown.report is not None
     page = monitored.project.folder("reports", MODEL) / Path(shown.report).name
     assert page.stat().st_size > 100_000
+
+
+def test_drift_is_held_against_windows_of_the_training_rows_and_the_first_quiet_ones(
+    monitored: Workspace,
+) -> None:
+    champion = monitored.ledger.champion(MODEL)
+    assert champion is not None
+    config = monitored.project.model(MODEL)
+    short = config.monitoring.model_copy(update={"window": timedelta(hours=12), "min_rows": 5})
+    halves = config.model_copy(update={"monitoring": short})
+    learnt = training_windows(monitored, halves, champion).windows
+    assert [w.rows for w in learnt] == [12] * 18
+    asked = ["prediction" in w.columns for w in learnt]
+    assert asked == [False] * 13 + [True] * 5  # the last one is left out: it may not be whole
+    assert all(w.columns["prediction"].nulls == 0 for w in learnt[13:])
+    rows = reference_rows(monitored, champion).sort_values("hour")
+    colder = rows.iloc[12:24]["temp"] <= np.quantile(rows["temp"], 0.5)
+    assert learnt[0].columns["temp"].shares[4] == pytest.approx(colder.mean(), abs=0.1)
+    first, second = measure_all()
+    assert windows_before(monitored, config, champion, first.window) == ()
+    assert windows_before(monitored, config, champion, second.window) == (first.shares,)
+    # A window of the past is never held against later ones, when labels open it again.
+    assert windows_before(monitored, halves, champion, second.window) == (*learnt, first.shares)
+
+
+def test_a_window_is_quiet_where_it_is_like_those_before_or_its_labels_say_so(
+    monitored: Workspace,
+) -> None:
+    record = measure_window.fn(MODEL, find_due_windows.fn(MODEL, AS_OF)[0], AS_OF)
+    broken = record.quality.model_copy(update={"outcome": QualityOutcome.BROKEN})
+    for drift, performance, by_drift, by_labels in (
+        (DriftOutcome.STABLE, PerformanceOutcome.TOO_FEW_LABELS, True, True),
+        (DriftOutcome.STABLE, PerformanceOutcome.DEGRADED, True, True),
+        (DriftOutcome.DRIFTED, PerformanceOutcome.OK, False, True),
+        (DriftOutcome.DRIFTED, PerformanceOutcome.TOO_FEW_LABELS, False, False),
+        (DriftOutcome.TOO_FEW_ROWS, PerformanceOutcome.TOO_FEW_LABELS, False, False),
+    ):
+        seen = record.model_copy(
+            update={
+                "drift": record.drift.model_copy(update={"outcome": drift}),
+                "performance": record.performance.model_copy(update={"outcome": performance}),
+            }
+        )
+        assert seen.is_quiet(by_labels=False) is by_drift
+        assert seen.is_quiet(by_labels=True) is by_labels
+        assert not seen.model_copy(update={"quality": broken}).is_quiet(by_labels=True)

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from modelyard.adapters.baseline import stored_value
 from modelyard.adapters.data.hashes import row_hashes
 from modelyard.adapters.data.leaks import names_target
 from modelyard.adapters.data.snapshots import load_snapshot
 from modelyard.adapters.evidently import render_data_summary
 from modelyard.adapters.learning.outcomes import as_labels
-from modelyard.adapters.watching import stored_profile
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import Data, ModelConfig
 from modelyard.config.file import closest
@@ -100,7 +100,7 @@ def gather_facts(
         former=None if champion is None else _former(workspace, champion),
     )
     # It outlives the rows: the deliveries after this one are compared with it.
-    stored_profile(_profile_file(workspace, delivery), lambda: facts.training)
+    stored_value(_profile_file(workspace, delivery), Profile, lambda: facts.training)
     return facts
 
 
@@ -193,7 +193,7 @@ def _former(workspace: Workspace, champion: Release) -> Former:
         return profile_reference(part.columns, _kinds(delivery.contract))
 
     try:
-        profile = stored_profile(_profile_file(workspace, delivery), make)
+        profile = stored_value(_profile_file(workspace, delivery), Profile, make)
     except DataError:
         profile = None
     return Former(

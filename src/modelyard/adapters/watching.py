@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from modelyard.adapters.baseline import profiled_kinds, reference_profile, windows_before
 from modelyard.adapters.data.inference_log import (
     PREDICTION,
     PROBABILITY,
@@ -21,28 +19,25 @@ from modelyard.adapters.data.inference_log import (
 )
 from modelyard.adapters.data.labels import LABEL
 from modelyard.adapters.data.profiling import ArrowReader, Layout
-from modelyard.adapters.data.snapshots import load_learnt, load_snapshot
-from modelyard.adapters.learning.fitting import read_predictions as stored_predictions
 from modelyard.adapters.learning.outcomes import Outcomes, as_truth, class_name
 from modelyard.adapters.learning.scorers import find_metric
-from modelyard.adapters.records.store import RecordStore
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
 from modelyard.domain.drift import DriftPolicy, judge_drift
+from modelyard.domain.drift_history import window_shares
 from modelyard.domain.gate import Gated
 from modelyard.domain.metrics import Metric, as_codes
 from modelyard.domain.monitoring import WindowRecord
 from modelyard.domain.performance import PerformancePolicy, judge_performance
 from modelyard.domain.profiles import PREDICTION as PREDICTED
-from modelyard.domain.profiles import Profile, ProfileBuilder, profile_reference
+from modelyard.domain.profiles import Profile, ProfileBuilder
 from modelyard.domain.quality import QualityPolicy, judge_quality
-from modelyard.domain.releases import Release, ReleaseState, rows_learnt
-from modelyard.domain.values import ColumnKind, Contract
+from modelyard.domain.releases import Release, ReleaseState
+from modelyard.domain.relevance import relevance
+from modelyard.domain.values import Contract
 from modelyard.domain.windows import Window
 from modelyard.errors import InvalidInputError
-from modelyard.serving.bundle import load_bundle
-from modelyard.serving.frames import predict_frame, prepare_features
-from modelyard.serving.predictor import Prediction
+from modelyard.serving.frames import prepare_features
 
 
 @dataclass(frozen=True)
@@ -140,6 +135,7 @@ def measure(
     policy, contract, version = config.monitoring, release.delivery.contract, str(release.version)
     reference = reference_profile(workspace, release)
     seen = see_window(workspace, release, window, as_of, reference)
+    before = windows_before(workspace, config, release, window)
     metric = find_metric(config.evaluation.primary_metric, config.task)
     judged = seen.labelled[seen.labelled[RELEASE] == version]
     gated = Gated.model_validate(release.payload(ReleaseState.GATED))
@@ -159,7 +155,10 @@ def measure(
             reference,
             seen.profile,
             DriftPolicy(false_alarms=policy.false_alarms.rate, min_rows=policy.min_rows),
+            before=before,
+            relevance=relevance(reference),
         ),
+        shares=window_shares(reference, seen.profile),
         performance=judge_performance(
             metric,
             as_truth(judged[LABEL], contract),
@@ -174,49 +173,6 @@ def measure(
     )
 
 
-def reference_profile(workspace: Workspace, release: Release) -> Profile:
-    """Return the profile that drift of a release is measured against, made on first use."""
-
-    def make() -> Profile:
-        contract = release.delivery.contract
-        rows = reference_rows(workspace, release)
-        unasked = len(rows) - release.delivery.holdout.rows
-        kind = object if contract.task.is_classification else np.float64
-        features = prepare_features(rows, contract)
-        columns = {name: features[name].to_numpy() for name in contract.names()}
-        profile = profile_reference(
-            {**columns, PREDICTED: rows[PREDICTION].to_numpy(dtype=kind)},
-            profiled_kinds(contract),
-            scores=rows[PROBABILITY].to_numpy() if PROBABILITY in rows else None,
-        )
-        said = profile.columns[PREDICTED]
-        # Training rows lack no answer: nobody was asked about them.
-        said = said.model_copy(update={"nulls": said.nulls - unasked})
-        return profile.model_copy(update={"columns": {**profile.columns, PREDICTED: said}})
-
-    folder = workspace.project.folder("profiles", release.model)
-    return stored_profile(folder / f"{release.id}.json", make)
-
-
-def stored_profile(file: Path, make: Callable[[], Profile]) -> Profile:
-    """Return the profile that a file holds; make and store it where there is none."""
-    if file.exists():
-        return Profile.model_validate_json(file.read_text())
-    profile = make()
-    half = file.with_suffix(".part")
-    half.write_text(profile.model_dump_json())
-    half.replace(file)
-    return profile
-
-
-def profiled_kinds(contract: Contract) -> dict[str, ColumnKind]:
-    """Return the kind of every column that drift is looked for in: features and prediction."""
-    of_prediction = (
-        ColumnKind.CATEGORICAL if contract.task.is_classification else ColumnKind.NUMERIC
-    )
-    return {**{column.name: column.kind for column in contract.columns}, PREDICTED: of_prediction}
-
-
 def drawn_rows(
     rows: pd.DataFrame, contract: Contract, labels: pd.Series | None = None
 ) -> pd.DataFrame:
@@ -227,46 +183,6 @@ def drawn_rows(
     return prepare_features(rows, contract).assign(
         **{PREDICTED: rows[PREDICTION].to_numpy(), contract.target: target.to_numpy()}
     )
-
-
-def reference_rows(workspace: Workspace, release: Release) -> pd.DataFrame:
-    """Return the rows that drift is measured against: the training rows and then the holdout's.
-
-    Only the latter have a prediction, by the fit that had not learnt them: of rows that a model
-    has learnt it is surer than it will ever be of others, and each window would seem to drift.
-    """
-    delivery = release.delivery
-    rows = load_learnt(rows_learnt(delivery, with_holdout=True), workspace.project)
-    said = _judged_predictions(workspace, release)
-    of_holdout = rows.index[len(rows) - len(said.predictions) :]
-    kind = object if delivery.contract.task.is_classification else np.float64
-    answers = {PREDICTION: pd.Series(said.predictions, index=of_holdout, dtype=kind)}
-    scores = _answer_scores(said, delivery.contract)
-    if scores is not None:
-        answers[PROBABILITY] = pd.Series(scores, index=of_holdout)
-    return rows.assign(**{name: values.reindex(rows.index) for name, values in answers.items()})
-
-
-def _judged_predictions(workspace: Workspace, release: Release) -> Prediction:
-    """Return what the fit that the gate judged said about each holdout row."""
-    record, contract = release.judged.record, release.delivery.contract
-    if record is not None and record.predictions is not None:
-        content = RecordStore(workspace.project.record_folder()).get(record.predictions)
-        return stored_predictions(io.BytesIO(content), contract)
-    # A release from before there were records: it serves the judged fit itself.
-    bundle = load_bundle(workspace.project.home / release.build.bundle, release.build.digest)
-    holdout = load_snapshot(release.delivery.holdout, workspace.project)
-    return predict_frame(bundle.predictor, holdout)
-
-
-def _answer_scores(said: Prediction, contract: Contract) -> np.ndarray | None:
-    """Return the probability that goes with each answer, as the inference log has it."""
-    if said.probabilities is None:
-        return None
-    if contract.positive is not None:
-        return said.probabilities[:, contract.classes.index(contract.positive)]
-    codes = [contract.classes.index(str(label)) for label in said.predictions]
-    return said.probabilities[np.arange(len(codes)), codes]
 
 
 def _probability_names(contract: Contract) -> list[str]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from modelyard.domain.drift import DriftOutcome, DriftVerdict
+from modelyard.domain.drift_history import WindowShares
 from modelyard.domain.performance import PerformanceOutcome, PerformanceVerdict
 from modelyard.domain.quality import QualityOutcome, QualityVerdict
 from modelyard.domain.retraining import JudgedWindow
@@ -55,6 +56,8 @@ class WindowRecord(Value):
     performance: PerformanceVerdict
     realized: float | None
     """The primary metric over all labelled rows of the window, whichever release answered them."""
+    shares: WindowShares | None = None
+    """What later windows' drift is measured against, should this one be quiet."""
     measured_at: datetime | None = None
     """When its rows and labels were about to be read: what came later is not in it."""
     report: str | None = None
@@ -84,6 +87,16 @@ class WindowRecord(Value):
             (IncidentCause.DRIFT, self.drift.outcome is DriftOutcome.STABLE),
         )
         return tuple(cause for cause, is_right in found if is_right)
+
+    def is_quiet(self, *, by_labels: bool) -> bool:
+        """Return whether the window may count as one in which nothing was wrong.
+
+        With `by_labels` it is enough that its labels show the release as good as promised.
+        """
+        right = self.settled
+        as_before = IncidentCause.DRIFT in right
+        as_promised = by_labels and IncidentCause.PERFORMANCE in right
+        return IncidentCause.DATA in right and (as_before or as_promised)
 
     def reasons(self, cause: IncidentCause) -> tuple[str, ...]:
         """Return the figures behind one cause; none for a cause that no window shows."""

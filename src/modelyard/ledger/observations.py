@@ -71,9 +71,23 @@ class Observations:
                 )
             )
 
-    def windows(self, model: str, *, last: int | None = None) -> tuple[RecordedWindow, ...]:
-        """Return the measured windows of a model, oldest first; the `last` ones if given."""
+    def windows(
+        self,
+        model: str,
+        *,
+        last: int | None = None,
+        before: datetime | None = None,
+        release: str | None = None,
+    ) -> tuple[RecordedWindow, ...]:
+        """Return the measured windows of a model, oldest first; the `last` ones if given.
+
+        Of those that had ended `before` a time alone, or that a `release` of this version judged.
+        """
         query = sa.select(windows).where(windows.c.model == model).order_by(windows.c.start.desc())
+        if before is not None:
+            query = query.where(windows.c.end <= before)
+        if release is not None:
+            query = query.where(windows.c.record["release"].as_string() == release)
         with self._engine.connect() as connection:
             rows = connection.execute(query.limit(last) if last else query).all()
         return tuple(RecordedWindow.model_validate(dict(r._mapping)) for r in reversed(rows))
