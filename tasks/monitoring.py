@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from statistics import median
 
 from modelyard.adapters.baseline import profiled_kinds, reference_rows
 from modelyard.adapters.data.labels import LABEL, labels_since
@@ -89,9 +88,7 @@ def measure_window(model: str, window: Window, as_of: datetime | None = None) ->
     release = judging_release(workspace, model, window, config.monitoring.min_rows)
     if release is None:
         raise UnknownReleaseError(f"{model} has no release to judge {window.start} by.")
-    former = workspace.ledger.windows(model, last=10, before=window.start)
-    usual = median(w.record["rows"] for w in former) if len(former) >= 3 else None
-    record = measure(workspace, config, release, window, as_of or measured_at, usual)
+    record = measure(workspace, config, release, window, as_of or measured_at)
     return record.model_copy(update={"measured_at": measured_at})
 
 

@@ -230,3 +230,8 @@ def test_a_window_is_quiet_where_it_is_like_those_before_or_its_labels_say_so(
         assert seen.is_quiet(by_labels=False) is by_drift
         assert seen.is_quiet(by_labels=True) is by_labels
         assert not seen.model_copy(update={"quality": broken}).is_quiet(by_labels=True)
+
+
+def test_the_rows_of_a_window_are_counted_by_when_they_came(monitored: Workspace) -> None:
+    quiet, _ = measure_all()
+    assert quiet.arrived == (7,) * 24  # one an hour, and a part is seven hours long

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from modelyard.adapters.data.inference_log import (
     PREDICTION,
     PROBABILITY,
     RELEASE,
+    TIME,
     Labels,
 )
 from modelyard.adapters.data.labels import LABEL
@@ -23,6 +26,7 @@ from modelyard.adapters.learning.outcomes import Outcomes, as_truth, class_name
 from modelyard.adapters.learning.scorers import find_metric
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
+from modelyard.domain.arrivals import SLOTS, find_gap, slots_of
 from modelyard.domain.drift import DriftPolicy, judge_drift
 from modelyard.domain.drift_history import window_shares
 from modelyard.domain.gate import Gated
@@ -31,13 +35,16 @@ from modelyard.domain.monitoring import WindowRecord
 from modelyard.domain.performance import PerformancePolicy, judge_performance
 from modelyard.domain.profiles import PREDICTION as PREDICTED
 from modelyard.domain.profiles import Profile, ProfileBuilder
-from modelyard.domain.quality import QualityPolicy, judge_quality
+from modelyard.domain.quality import QualityCheck, QualityPolicy, judge_quality
 from modelyard.domain.releases import Release, ReleaseState
 from modelyard.domain.relevance import relevance
 from modelyard.domain.values import Contract
 from modelyard.domain.windows import Window
 from modelyard.errors import InvalidInputError
 from modelyard.serving.frames import prepare_features
+
+_FORMER = 10
+"""Windows before, by which it is told how many rows are usual."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,8 @@ class SeenWindow:
     profile: Profile
     served: dict[str, int]
     """Rows by the version that answered, the busiest first."""
+    arrived: tuple[int, ...]
+    """Rows in each part of the window."""
     repeated_ids: int
     labelled: pd.DataFrame
     """Release, prediction, probabilities and label of the rows whose label is known."""
@@ -74,14 +83,17 @@ def see_window(
     def see(batches: pa.RecordBatchReader) -> SeenWindow:
         builder, reader, served = ProfileBuilder(reference), ArrowReader(layout), Counter[str]()
         labelled = [batches.schema.empty_table().select([*kept, LABEL])]
+        arrived = np.zeros(SLOTS, dtype=int)
         for batch in batches:
             builder.add(*reader.read(batch))
+            arrived += slots_of(window, batch.column(TIME).to_numpy(zero_copy_only=False))
             served.update(batch.column(RELEASE).to_pylist())
             known = batch.filter(batch.column(LABEL).is_valid()).select([*kept, LABEL])
             labelled.append(pa.Table.from_batches([known]))
         return SeenWindow(
             builder.profile(),
             dict(served.most_common()),
+            tuple(arrived.tolist()),
             log.repeated_ids(window.start, window.end),
             pa.concat_tables(labelled).to_pandas(),
         )
@@ -91,7 +103,7 @@ def see_window(
         window.start,
         window.end,
         see,
-        columns=[*dict.fromkeys([*layout.names(), *kept])],
+        columns=[*dict.fromkeys([*layout.names(), *kept, TIME])],
         labels=Labels(workspace.project.label_folder(release.model), as_of),
     )
 
@@ -129,13 +141,13 @@ def measure(
     release: Release,
     window: Window,
     as_of: datetime,
-    usual_rows: float | None,
 ) -> WindowRecord:
     """Judge quality, drift and performance of one window by the labels known at `as_of`."""
     policy, contract, version = config.monitoring, release.delivery.contract, str(release.version)
     reference = reference_profile(workspace, release)
     seen = see_window(workspace, release, window, as_of, reference)
     before = windows_before(workspace, config, release, window)
+    usual = _usual(workspace, release.model, window)
     metric = find_metric(config.evaluation.primary_metric, config.task)
     judged = seen.labelled[seen.labelled[RELEASE] == version]
     gated = Gated.model_validate(release.payload(ReleaseState.GATED))
@@ -149,7 +161,8 @@ def measure(
             seen.profile,
             QualityPolicy(min_rows=policy.min_rows),
             duplicate_ids=seen.repeated_ids,
-            expected_rows=usual_rows,
+            expected_rows=usual.rows,
+            gap=find_gap(window, seen.arrived, usual.arrived),
         ),
         drift=judge_drift(
             reference,
@@ -158,6 +171,7 @@ def measure(
             before=before,
             relevance=relevance(reference),
         ),
+        arrived=seen.arrived,
         shares=window_shares(reference, seen.profile),
         performance=judge_performance(
             metric,
@@ -171,6 +185,24 @@ def measure(
         ),
         realized=_realized(metric, seen.labelled, contract),
     )
+
+
+class _Usual(NamedTuple):
+    """How many rows the windows before had."""
+
+    rows: float | None
+    """Their median; None where too few are known."""
+    arrived: list[tuple[int, ...]]
+    """In their parts, of those that are as long and had no gap."""
+
+
+def _usual(workspace: Workspace, model: str, window: Window) -> _Usual:
+    measured = workspace.ledger.windows(model, last=_FORMER, before=window.start)
+    records = [WindowRecord.model_validate(former.record) for former in measured]
+    whole = [r for r in records if QualityCheck.GAP not in {f.check for f in r.quality.findings}]
+    length = window.end - window.start
+    alike = [r.arrived for r in whole if r.window.end - r.window.start == length and r.arrived]
+    return _Usual(median(r.rows for r in records) if len(records) >= 3 else None, alike)
 
 
 def drawn_rows(

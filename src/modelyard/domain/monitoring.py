@@ -56,6 +56,8 @@ class WindowRecord(Value):
     performance: PerformanceVerdict
     realized: float | None
     """The primary metric over all labelled rows of the window, whichever release answered them."""
+    arrived: tuple[int, ...] = ()
+    """Rows in each of `arrivals.SLOTS` equal parts of the window."""
     shares: WindowShares | None = None
     """What later windows' drift is measured against, should this one be quiet."""
     measured_at: datetime | None = None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from enum import StrEnum
 
+from modelyard.domain.arrivals import Gap
 from modelyard.domain.profiles import CategoricalProfile, NumericProfile, Profile
 from modelyard.domain.statistics import share_difference_tail
 from modelyard.domain.values import Value
@@ -37,6 +38,7 @@ class QualityCheck(StrEnum):
     """What was found wanting."""
 
     VOLUME = "volume"
+    GAP = "gap"
     DUPLICATES = "duplicates"
     NULLS = "nulls"
     UNSEEN = "unseen levels"
@@ -66,6 +68,9 @@ class QualityPolicy(Value):
     """Rise of the share of one narrow bin of a continuous column."""
     duplicates_warn: float = 0.0
     duplicates_broken: float = 0.10
+    gap_broken: float = 0.5
+    """Rows that usually come in a time in which none came: what is left speaks for the rest no
+    more."""
     volume_warn: float = 0.5
     """Rows, as a share of what was expected."""
     volume_broken: float = 0.1
@@ -98,6 +103,7 @@ def judge_quality(
     *,
     duplicate_ids: int = 0,
     expected_rows: float | None = None,
+    gap: Gap | None = None,
 ) -> QualityVerdict:
     """Judge the data of a window against the profile of the release's reference.
 
@@ -105,8 +111,11 @@ def judge_quality(
         duplicate_ids: rows whose id another row of the window has as well.
         expected_rows: what a window of this length usually holds, for example the median of the
             former ones; None leaves the volume unjudged, save that zero rows are broken.
+        gap: a time without rows that `arrivals.find_gap` found.
     """
     found = list(_check_rows(window, policy, duplicate_ids, expected_rows))
+    if window.rows and gap is not None:
+        found.append(_gap_finding(gap, policy))
     if window.rows:
         for name, known in reference.columns.items():
             if name in window.columns:
@@ -149,6 +158,18 @@ def _check_rows(
             share > policy.duplicates_broken,
             f"{duplicates} of {window.rows} rows repeat an id",
         )
+
+
+def _gap_finding(gap: Gap, policy: QualityPolicy) -> QualityFinding:
+    return _graded(
+        QualityCheck.GAP,
+        None,
+        gap.share,
+        0.0,
+        gap.share > policy.gap_broken,
+        f"no rows from {gap.start:%Y-%m-%d %H:%M} to {gap.end:%Y-%m-%d %H:%M} UTC, where each of "
+        f"the windows before had {gap.least} or more, and {gap.share:.0%} of their rows came",
+    )
 
 
 def _check_column(
