@@ -21,6 +21,7 @@ from modelyard.commands.rollouts import look_table
 from modelyard.commands.running import console
 from modelyard.config.platform import METRICS_PORT
 from modelyard.domain.rollout import Look
+from modelyard.domain.values import ReplicaState
 from modelyard.ledger import Ledger
 from modelyard.project import Project
 
@@ -57,8 +58,10 @@ def up(as_json: AsJson = False) -> None:
     for part in parts.values():
         table.add_row(titles[part.name], _page(part) or "-", part.log or "external")
     console.print(table)
-    if resumed:
-        console.print(f"Serving again: {', '.join(resumed)}.")
+    for status in resumed:
+        ready = sum(replica.state is ReplicaState.READY for replica in status.replicas)
+        back = f"{ready} of {len(status.replicas)} replicas ready"
+        console.print(f"Service of {status.model}: {back}, {status.url}")
     console.print("`modelyard status` shows the models, `modelyard down` stops everything.")
 
 

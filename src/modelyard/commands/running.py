@@ -17,8 +17,10 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from modelyard.errors import ConfigError
 from modelyard.project import Project
 
+_APPLICATION = ("flows", "tasks", "deployments")
 _NO_TERMINAL_WIDTH = 120
 console = Console(width=None if sys.stdout.isatty() else _NO_TERMINAL_WIDTH)
 
@@ -39,7 +41,16 @@ def load_flow(module: str, name: str, model: str, *, verbose: bool = False) -> C
     with console.status("Loading Prefect …"):
         from modelyard.adapters.prefect.server import explain_failures
 
-        return explain_failures(getattr(importlib.import_module(module), name))
+        try:
+            return explain_failures(getattr(importlib.import_module(module), name))
+        except ModuleNotFoundError as err:
+            if err.name not in _APPLICATION:
+                raise
+            raise ConfigError(
+                f"{project.root} has no folder {err.name}/. A project holds configs, "
+                f"{', '.join(_APPLICATION)}: run from a checkout of ModelYard, or copy these "
+                "folders into this project."
+            ) from err
 
 
 def use_platform(project: Project) -> None:

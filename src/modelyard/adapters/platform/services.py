@@ -6,13 +6,15 @@ from collections.abc import Iterator
 
 from modelyard.adapters.target import Target
 from modelyard.adapters.workspace import Workspace
+from modelyard.domain.values import ServiceStatus
 from modelyard.errors import EngineUnavailableError
 from modelyard.project import Project
 
 
-def resume_services(project: Project) -> list[str]:
-    """Start again what `stop_services` stopped, on the same addresses; return the models."""
-    return [m for target in _targets(project) for m in target.models() if target.resume(m)]
+def resume_services(project: Project) -> list[ServiceStatus]:
+    """Start again what `stop_services` stopped, on the same addresses; return what then serves."""
+    resumed = (target.resume(model) for target in _targets(project) for model in target.models())
+    return [status for status in resumed if status is not None]
 
 
 def stop_services(project: Project) -> list[str]:
