@@ -84,7 +84,7 @@ def test_a_look_from_before_the_end_of_baking_does_not_end_it() -> None:
 def test_a_baked_step_that_looks_good_leads_to_the_next_and_the_last_one_to_all() -> None:
     first = after(10, looked(10, Verdict.SUCCESSFUL, Verdict.SUCCESSFUL))
     assert first.action is Action.ENTER
-    assert first.why == "step 1 of 3 (5 %) passed after 1 looks"
+    assert first.why == "step 1 of 3 (5 %) passed after 1 look"
     steps = [event(EventKind.ENTERED, 10 * n, {"step": n}) for n in (1, 2)]
     assert after(25, *steps).action is Action.WAIT
     assert after(30, *steps, looked(30, Verdict.SUCCESSFUL)).action is Action.PROMOTE

@@ -81,7 +81,7 @@ def measure_replicas(ready: int, wanted: int, restarts: int, *, most_restarts: i
         name="replicas",
         verdict=verdict,
         value=float(restarts),
-        limit=f"at most {most_restarts} restarts",
+        limit=f"restarts: at most {most_restarts}",
         reason=reason,
     )
 

@@ -359,7 +359,8 @@ def _wait(state: Rollout, now: datetime, why: str) -> Decision:
 
 def _passed(state: Rollout) -> str:
     step = f"step {state.step + 1} of {len(state.plan.steps)}"
-    return f"{step} ({state.current.weight} %) passed after {len(state.looks)} looks"
+    looks = "1 look" if len(state.looks) == 1 else f"{len(state.looks)} looks"
+    return f"{step} ({state.current.weight} %) passed after {looks}"
 
 
 def _last_in_a_row(looks: Iterable[Look], verdict: Verdict) -> int:

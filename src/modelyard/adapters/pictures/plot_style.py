@@ -86,7 +86,8 @@ def time_axis(axes: Axes) -> None:
     """Label a time axis with as few and as short dates as tell the time."""
     locator = AutoDateLocator(minticks=4, maxticks=9)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    formats = ["%Y", "%b", "%d", "%H:%M", "%H:%M", "%H:%M:%S"]  # by default seconds stand alone
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, formats=formats))
 
 
 def name(text: object) -> str:

@@ -56,13 +56,12 @@ def plot_rollout(events: Sequence[RolloutEvent]) -> Figure:
         ]
         if looks:
             at = times[looks]
-            axes.plot(
-                at, [shares[i] for i in looks], "o", color=colour, markersize=5, label=verdict
-            )
+            said, label = [shares[i] for i in looks], f"look: {verdict}"
+            axes.plot(at, said, "o", color=colour, markersize=5, label=label)
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_ylim(-4, 104)
     time_axis(axes)
-    legend(axes, loc="upper left", title="look")
+    legend(axes, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, borderaxespad=0.2)
     return figure
 
 
