@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 
@@ -187,3 +189,17 @@ def test_no_rows_are_no_reference_and_an_empty_window() -> None:
         profile_reference_rows([nothing], KINDS)
     columns, _ = whole(rows(1))
     assert profile_rows([], profile_reference(columns, KINDS)).rows == 0
+
+
+def test_profiling_a_file_imports_no_pandas(tmp_path: Path) -> None:
+    file = written(tmp_path, rows(seed=1, count=2_000))
+    code = f"""
+import sys
+from modelyard.adapters.data.profiling import Layout, parquet_parts, profile_reference_rows
+from modelyard.domain.values import ColumnKind
+layout = Layout({{"price": ColumnKind.NUMERIC, "city": ColumnKind.CATEGORICAL}})
+profile = profile_reference_rows(parquet_parts([{str(file)!r}], layout), layout.kinds)
+print(profile.rows, "pandas" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2000", "False"]

@@ -1,21 +1,20 @@
 """How are more rows profiled than memory has room for?
 
 A source is given as parts that are read one batch after another: the row groups of Parquet files,
-the answer of a database, chunks of a text file. Parts are counted side by side in threads, each by
-a builder of its own, and merged in their order, so that two runs give the same profile to the bit.
+the answer of a database, chunks of a text file. Each part is counted by a builder of its own, and
+these are merged in their order, so that two runs give the same profile to the bit, whatever the
+number of threads.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -23,11 +22,24 @@ from modelyard.adapters.data.damage import damage_told
 from modelyard.domain.profiles import Columns, Levels, Profile, ProfileBuilder, ReferenceSample
 from modelyard.domain.values import ColumnKind, Contract
 from modelyard.serving.features import as_category, as_number
-from modelyard.serving.frames import prepare_features
+
+if TYPE_CHECKING:  # as long to import as all else that profiling needs
+    import pandas as pd
 
 BATCH_ROWS = 65_536
+_READ_BYTES = 2**20
 _SAMPLED_PARTS = 16
 """Parts that a reference's bins are laid by, evenly spaced."""
+
+
+def _scalar(kind: pa.DataType, value: np.generic) -> pa.Scalar:
+    """Return a number as Arrow's, not by `pa.scalar` and likewise never by `to_numpy`: these import
+    pandas, which takes longer than to profile a small window."""
+    return pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(value.tobytes())])[0]
+
+
+_NAN = _scalar(pa.float64(), np.float64(np.nan))
+_LAST = _scalar(pa.int64(), np.int64(-1))
 
 
 class Rows(NamedTuple):
@@ -94,8 +106,7 @@ class ArrowReader:
             codes = np.array([*(-1 if t is None else i for i, t in enumerate(texts)), -1])
             known = encoded.dictionary, codes, [t or "" for t in texts]
             self._known[name] = known
-        places = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        return Levels(known[1][places], known[2])
+        return Levels(known[1][_places(encoded)], known[2])
 
 
 def _numbers(name: str, cells: pa.Array) -> np.ndarray:
@@ -111,20 +122,30 @@ def _numbers(name: str, cells: pa.Array) -> np.ndarray:
     ):
         encoded: Any = cells if pa.types.is_dictionary(kind) else cells.dictionary_encode()
         values = [as_number(name, row, v) for row, v in enumerate(encoded.dictionary.to_pylist())]
-        places = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        return np.array([*values, np.nan])[places]
-    return cells.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return np.array([*values, np.nan])[_places(encoded)]
+    return _as_numpy(cells.cast(pa.float64()), _NAN)
 
 
-def profile_rows(
-    parts: Sequence[Part], reference: Profile, *, threads: int | None = None
-) -> Profile:
-    """Profile the rows of all parts on the bins and levels of a reference."""
+def _places(encoded: Any) -> np.ndarray:
+    """Return each row's place in its dictionary; the last one for a missing cell."""
+    return _as_numpy(encoded.indices.cast(pa.int64()), _LAST)
+
+
+def _as_numpy(cells: pa.Array, missing: pa.Scalar) -> np.ndarray:
+    """Return numbers as they lie in memory, with another number for a missing one."""
+    return np.from_dlpack(cells.fill_null(missing) if cells.null_count else cells)
+
+
+def profile_rows(parts: Sequence[Part], reference: Profile, *, threads: int = 1) -> Profile:
+    """Profile the rows of all parts on the bins and levels of a reference.
+
+    More threads take less time on idle cores, and hold a batch more each.
+    """
     return _counted(ProfileBuilder(reference), parts, threads)
 
 
 def profile_reference_rows(
-    parts: Sequence[Part], kinds: Mapping[str, ColumnKind], *, threads: int | None = None
+    parts: Sequence[Part], kinds: Mapping[str, ColumnKind], *, threads: int = 1
 ) -> Profile:
     """Profile the rows of all parts as a reference.
 
@@ -164,6 +185,8 @@ def frame_part(open_frames: Callable[[], Iterable[pd.DataFrame]], contract: Cont
     A chunk's cells are read as `prepare_features` says; predictions are not.
     """
 
+    from modelyard.serving.frames import prepare_features
+
     def read() -> Iterator[Rows]:
         for frame in open_frames():
             if len(frame):
@@ -183,9 +206,14 @@ def _row_group(file: Path, known: pq.FileMetaData, group: int, layout: Layout) -
         reader = ArrowReader(layout)
         with (
             damage_told(file, _MEND),
-            # Without buffering ahead, what is held is a batch and not the row group's columns.
+            # Without buffering ahead, and by pieces of the file, what is held is a batch and not
+            # the row group's columns.
             pq.ParquetFile(
-                file, metadata=known, read_dictionary=list(encoded), pre_buffer=False
+                file,
+                metadata=known,
+                read_dictionary=list(encoded),
+                pre_buffer=False,
+                buffer_size=_READ_BYTES,
             ) as opened,
         ):
             for batch in opened.iter_batches(
@@ -196,14 +224,14 @@ def _row_group(file: Path, known: pq.FileMetaData, group: int, layout: Layout) -
     return read
 
 
-def _counted(builder: ProfileBuilder, parts: Sequence[Part], threads: int | None) -> Profile:
+def _counted(builder: ProfileBuilder, parts: Sequence[Part], threads: int) -> Profile:
     def count(part: Part) -> ProfileBuilder:
         own = builder.fresh()
         for rows in part():
             own.add(rows.columns, rows.scores)
         return own
 
-    with ThreadPoolExecutor(min(threads or os.cpu_count() or 1, max(len(parts), 1))) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for counted in pool.map(count, parts):
             builder.merge(counted)
     return builder.profile()
