@@ -34,7 +34,7 @@ REOPENED = 24
 @step("Find windows")
 def find_due_windows(model: str, as_of: datetime | None = None) -> tuple[Window, ...]:
     """Return the windows to measure, oldest first: the new ones, those that got rows or labels
-    since, and those about which an interrupted run told nobody.
+    since or whose labels are due by now, and those about which an interrupted run told nobody.
 
     The inference log is rotated on the way. Raises UnknownReleaseError for a model
     that was never released.
@@ -65,7 +65,7 @@ def find_due_windows(model: str, as_of: datetime | None = None) -> tuple[Window,
     again = [
         window_of(model, old.start, old.end)
         for old, has_late_rows in zip(last, late_rows, strict=True)
-        if has_late_rows or _unfinished(old, late_labels=labels_since(labels, old.measured_at))
+        if has_late_rows or _unfinished(old, now, late_labels=labels_since(labels, old.measured_at))
     ]
     return (*again, *new)
 
@@ -189,6 +189,9 @@ def _recorded(workspace: Workspace, model: str, window_id: str) -> WindowRecord 
     return next((WindowRecord.model_validate(w.record) for w in found), None)
 
 
-def _unfinished(old: RecordedWindow, *, late_labels: bool) -> bool:
+def _unfinished(old: RecordedWindow, now: datetime, *, late_labels: bool) -> bool:
     record = WindowRecord.model_validate(old.record)
-    return not record.told or (late_labels and record.performance.coverage < 1)
+    told = record.performance
+    # Labels that came early count from the moment on at which they are due.
+    came_due = told.early > 0 and record.due_at is not None and record.due_at <= now
+    return not record.told or came_due or (late_labels and told.coverage < 1)

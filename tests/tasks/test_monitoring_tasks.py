@@ -15,6 +15,8 @@ from modelyard.adapters.baseline import (
     windows_before,
 )
 from modelyard.adapters.data.inference_log import PREDICTION
+from modelyard.adapters.learning.scorers import find_metric
+from modelyard.adapters.outcome_reference import OutcomeReference, outcome_reference
 from modelyard.adapters.watching import (
     drawn_rows,
     read_window,
@@ -49,6 +51,18 @@ def measure_all(*, told: bool = True) -> list[WindowRecord]:
     return [
         record_window.fn(MODEL, record.model_copy(update={"told": told})) for record in measured
     ]
+
+
+def outcomes_of(workspace: Workspace) -> OutcomeReference:
+    """Return what the champion's holdout tells about outcomes."""
+    champion, config = workspace.ledger.champion(MODEL), workspace.project.model(MODEL)
+    assert champion is not None
+    return outcome_reference(
+        workspace,
+        config,
+        champion,
+        find_metric(config.evaluation.primary_metric, config.task),
+    )
 
 
 def starts(windows: tuple[Window, ...]) -> list[datetime]:
@@ -113,7 +127,7 @@ def test_a_window_that_is_gone_through_in_batches_is_profiled_as_its_rows(
     features = prepare_features(rows, contract)
     columns = {name: features[name].to_numpy() for name in contract.names()}
     columns["prediction"] = rows[PREDICTION].to_numpy()
-    seen = see_window(monitored, release, window, AS_OF, reference)
+    seen = see_window(monitored, release, window, AS_OF, reference, outcomes_of(monitored))
     assert seen.profile == profile_window(columns, reference)
     assert all(c.joint for name, c in seen.profile.columns.items() if name != "prediction")
     assert seen.served == {"1.0.0": 168}

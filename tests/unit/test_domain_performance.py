@@ -1,5 +1,7 @@
 """Is a release that got worse told from chance?"""
 
+from datetime import timedelta
+
 import numpy as np
 import pytest
 
@@ -9,8 +11,10 @@ from modelyard.domain.performance import (
     PerformanceOutcome,
     PerformancePolicy,
     PerformanceVerdict,
+    due_after,
     judge_performance,
 )
+from modelyard.domain.slices import SliceFigure, compare_slices, measure_slices
 
 
 def rows(seed: int, error: float, count: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -77,7 +81,10 @@ def test_the_direction_of_the_metric_counts() -> None:
     ("arguments", "words"),
     [
         ({"count": 99}, "99 matured labels of 500 rows, 100 are needed"),
-        ({"count": 120, "min_coverage": 0.5}, "24% of the rows have a label, 50% are needed"),
+        (
+            {"count": 120, "min_coverage": 0.5},
+            "24% of the rows whose label is due have one, 50% are needed",
+        ),
         ({"count": 0, "served": 0}, "0 matured labels of 0 rows"),
     ],
 )
@@ -103,3 +110,104 @@ def test_labels_of_one_class_cannot_be_judged_by_rank() -> None:
     assert verdict.outcome is PerformanceOutcome.TOO_FEW_LABELS
     assert "not defined" in verdict.reasons[0]
     assert PerformanceVerdict.model_validate_json(verdict.model_dump_json()) == verdict
+
+
+def test_labels_that_come_before_they_are_due_do_not_count() -> None:
+    verdict = judge_performance(
+        METRICS["mae"],
+        *rows(1, error=20, count=40),
+        rows=500,
+        promised=PROMISED,
+        policy=PerformancePolicy(),
+        due=50,
+        early=300,
+    )
+
+    assert verdict.outcome is PerformanceOutcome.TOO_FEW_LABELS
+    assert (verdict.due, verdict.early, verdict.coverage) == (50, 300, 0.08)
+    assert "300 more came before they are due" in verdict.reasons[0]
+
+
+def test_coverage_is_asked_of_the_rows_whose_label_is_due() -> None:
+    truth, predicted = rows(1, error=20, count=150)
+    verdict = judge_performance(
+        METRICS["mae"],
+        truth,
+        predicted,
+        rows=500,
+        promised=PROMISED,
+        policy=PerformancePolicy(min_coverage=0.7),
+        due=200,
+    )
+
+    assert verdict.outcome is PerformanceOutcome.OK
+
+
+def test_a_label_is_due_at_the_age_at_which_nearly_all_were_known_before() -> None:
+    delays = np.arange(1, 101) * 3600.0
+
+    assert due_after(delays) == timedelta(hours=96)
+    assert due_after(np.array([])) == timedelta(0)
+    assert due_after(np.array([-5.0])) == timedelta(0)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_slice_that_is_worse_than_promised_is_told_where_the_whole_is_not(told: bool) -> None:
+    metric, rng = METRICS["mae"], np.random.default_rng(3)
+    city = np.where(np.arange(1_000) % 8 == 0, "small", "large").astype(object)
+
+    def errors(of_small: float) -> tuple[np.ndarray, np.ndarray]:
+        truth = rng.gamma(3, 60, 1_000)
+        return truth, truth + rng.normal(0, np.where(city == "small", of_small, 20.0))
+
+    held_out, window = errors(20), errors(45)
+    promised, realized = (
+        measure_slices(metric, *both, {"city": city}, confidence=0.95)
+        for both in (held_out, window)
+    )
+    policy = PerformancePolicy(alert_on_slices=told, tolerance=0.3)
+    verdict = judge_performance(
+        metric,
+        *window,
+        rows=1_000,
+        promised=metric_interval(metric, *held_out),
+        policy=policy,
+        slices=compare_slices(metric, realized, promised, policy.tolerance),
+    )
+
+    assert verdict.outcome is PerformanceOutcome.OK
+    assert [s.name for s in verdict.slices] == ["city = small", "city = large"]
+    assert [s.name for s in verdict.degraded_slices] == ["city = small"]
+    assert verdict.alarm is told
+    assert verdict.reasons[1].startswith("worse than promised where city = small: mae")
+
+
+def test_many_slices_in_which_nothing_changed_do_not_add_up_to_an_alarm() -> None:
+    metric, rng = METRICS["accuracy"], np.random.default_rng(5)
+    levels = rng.choice(list("abcdefghijklmnopqrst"), 4_000).astype(object)
+
+    def window() -> tuple[SliceFigure, ...]:
+        truth = rng.integers(0, 2, 4_000)
+        said = np.where(rng.random(4_000) < 0.2, 1 - truth, truth)
+        return measure_slices(metric, truth, said, {"level": levels}, confidence=0.95)
+
+    promised = window()
+    alarms = sum(
+        any(s.degraded for s in compare_slices(metric, window(), promised, tolerance=0.0))
+        for _ in range(60)
+    )
+
+    assert len(promised) == 20
+    assert alarms <= 5  # 95 % of windows have none; both sides' intervals make it rarer still
+
+
+def test_slices_of_few_rows_or_that_were_not_promised_say_nothing() -> None:
+    metric = METRICS["mae"]
+    truth, predicted = rows(2, error=20, count=300)
+    few = np.array(["rare"] * 29 + ["usual"] * 200 + ["new"] * 60 + [None] * 11, dtype=object)
+    seen = measure_slices(metric, truth, predicted, {"kind": few}, confidence=0.95)
+    before = np.array(["usual"] * 300, dtype=object)
+    promised = measure_slices(metric, truth, predicted, {"kind": before}, confidence=0.95)
+
+    assert [figure.name for figure in seen] == ["kind = new", "kind = usual"]
+    assert [s.name for s in compare_slices(metric, seen, promised, 0.1)] == ["kind = usual"]

@@ -170,17 +170,17 @@ def reference_rows(workspace: Workspace, release: Release) -> pd.DataFrame:
     """
     delivery = release.delivery
     rows = load_learnt(rows_learnt(delivery, with_holdout=True), workspace.project)
-    said = _judged_predictions(workspace, release)
+    said = judged_predictions(workspace, release)
     of_holdout = rows.index[len(rows) - len(said.predictions) :]
     kind = object if delivery.contract.task.is_classification else np.float64
     answers = {PREDICTION: pd.Series(said.predictions, index=of_holdout, dtype=kind)}
-    scores = _answer_scores(said, delivery.contract)
+    scores = answer_scores(said, delivery.contract)
     if scores is not None:
         answers[PROBABILITY] = pd.Series(scores, index=of_holdout)
     return rows.assign(**{name: values.reindex(rows.index) for name, values in answers.items()})
 
 
-def _judged_predictions(workspace: Workspace, release: Release) -> Prediction:
+def judged_predictions(workspace: Workspace, release: Release) -> Prediction:
     """Return what the fit that the gate judged said about each holdout row."""
     record, contract = release.judged.record, release.delivery.contract
     if record is not None and record.predictions is not None:
@@ -192,7 +192,7 @@ def _judged_predictions(workspace: Workspace, release: Release) -> Prediction:
     return predict_frame(bundle.predictor, holdout)
 
 
-def _answer_scores(said: Prediction, contract: Contract) -> np.ndarray | None:
+def answer_scores(said: Prediction, contract: Contract) -> np.ndarray | None:
     """Return the probability that goes with each answer, as the inference log has it."""
     if said.probabilities is None:
         return None

@@ -24,21 +24,34 @@ from modelyard.adapters.data.labels import LABEL
 from modelyard.adapters.data.profiling import ArrowReader, Layout
 from modelyard.adapters.learning.outcomes import Outcomes, as_truth, class_name
 from modelyard.adapters.learning.scorers import find_metric
+from modelyard.adapters.outcome_reference import (
+    OutcomeReference,
+    logged_output,
+    outcome_reference,
+    slice_levels,
+)
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
 from modelyard.domain.arrivals import SLOTS, find_gap, slots_of
 from modelyard.domain.drift import DriftPolicy, judge_drift
 from modelyard.domain.drift_history import window_shares
+from modelyard.domain.estimation import count_groups, estimate
 from modelyard.domain.gate import Gated
-from modelyard.domain.metrics import Metric, as_codes
+from modelyard.domain.metrics import Interval, Metric, as_codes
 from modelyard.domain.monitoring import WindowRecord
-from modelyard.domain.performance import PerformancePolicy, judge_performance
+from modelyard.domain.performance import (
+    PerformanceOutcome,
+    PerformancePolicy,
+    PerformanceVerdict,
+    judge_performance,
+)
 from modelyard.domain.profiles import PREDICTION as PREDICTED
 from modelyard.domain.profiles import Profile, ProfileBuilder
 from modelyard.domain.quality import QualityCheck, QualityPolicy, judge_quality
 from modelyard.domain.releases import Release, ReleaseState
 from modelyard.domain.relevance import relevance
-from modelyard.domain.values import Contract
+from modelyard.domain.slices import compare_slices, measure_slices
+from modelyard.domain.values import Contract, as_utc
 from modelyard.domain.windows import Window
 from modelyard.errors import InvalidInputError
 from modelyard.serving.frames import prepare_features
@@ -49,7 +62,10 @@ _FORMER = 10
 
 @dataclass(frozen=True)
 class SeenWindow:
-    """What is kept of the rows of one window: their profile, and those with a label."""
+    """What is kept of the rows of one window: their profile, and those with a label.
+
+    Of a window's rows those answered by the release that judges it are its own.
+    """
 
     profile: Profile
     served: dict[str, int]
@@ -58,7 +74,11 @@ class SeenWindow:
     """Rows in each part of the window."""
     repeated_ids: int
     labelled: pd.DataFrame
-    """Release, prediction, probabilities and label of the rows whose label is known."""
+    """Time, release, prediction, probabilities, slices and label of the rows with a label."""
+    outputs: np.ndarray
+    """Its own rows in each group of the expectation, shape (groups,)."""
+    due: int
+    """Its own rows whose label is due."""
 
 
 def read_window(
@@ -70,24 +90,38 @@ def read_window(
 
 
 def see_window(
-    workspace: Workspace, release: Release, window: Window, as_of: datetime, reference: Profile
+    workspace: Workspace,
+    release: Release,
+    window: Window,
+    as_of: datetime,
+    reference: Profile,
+    outcomes: OutcomeReference,
 ) -> SeenWindow:
     """Go once through a window's predictions, with the labels that were known by `as_of`.
 
     Memory is bounded whatever the rows; only those with a label are kept.
     """
     contract = release.delivery.contract
+    due_until = np.datetime64(_due_until(as_of, outcomes).replace(tzinfo=None))
     layout = Layout(profiled_kinds(contract), {PREDICTED: PREDICTION}, score=PROBABILITY)
-    kept = [RELEASE, PREDICTION, *_probability_names(contract)]
+    kept = [TIME, RELEASE, PREDICTION, *_probability_names(contract)]
+    kept += [name for name in outcomes.columns if name not in kept]
 
     def see(batches: pa.RecordBatchReader) -> SeenWindow:
         builder, reader, served = ProfileBuilder(reference), ArrowReader(layout), Counter[str]()
+        outputs, due = count_groups(np.empty(0), outcomes.expectation), 0
         labelled = [batches.schema.empty_table().select([*kept, LABEL])]
         arrived = np.zeros(SLOTS, dtype=int)
         for batch in batches:
-            builder.add(*reader.read(batch))
-            arrived += slots_of(window, batch.column(TIME).to_numpy(zero_copy_only=False))
-            served.update(batch.column(RELEASE).to_pylist())
+            rows, answered_by = reader.read(batch), batch.column(RELEASE).to_pylist()
+            times = batch.column(TIME).to_numpy(zero_copy_only=False)
+            builder.add(*rows)
+            arrived += slots_of(window, times)
+            served.update(answered_by)
+            own = np.array([version == str(release.version) for version in answered_by], dtype=bool)
+            output = logged_output(rows, outcomes.output, contract)
+            outputs += count_groups(output[own], outcomes.expectation)
+            due += int((times[own] <= due_until).sum())
             known = batch.filter(batch.column(LABEL).is_valid()).select([*kept, LABEL])
             labelled.append(pa.Table.from_batches([known]))
         return SeenWindow(
@@ -96,6 +130,8 @@ def see_window(
             tuple(arrived.tolist()),
             log.repeated_ids(window.start, window.end),
             pa.concat_tables(labelled).to_pandas(),
+            outputs,
+            due,
         )
 
     log = workspace.prediction_log(release.model)
@@ -103,7 +139,7 @@ def see_window(
         window.start,
         window.end,
         see,
-        columns=[*dict.fromkeys([*layout.names(), *kept, TIME])],
+        columns=[*dict.fromkeys([*layout.names(), PROBABILITY, *kept])],
         labels=Labels(workspace.project.label_folder(release.model), as_of),
     )
 
@@ -143,17 +179,21 @@ def measure(
     as_of: datetime,
 ) -> WindowRecord:
     """Judge quality, drift and performance of one window by the labels known at `as_of`."""
-    policy, contract, version = config.monitoring, release.delivery.contract, str(release.version)
+    policy, metric = config.monitoring, find_metric(config.evaluation.primary_metric, config.task)
     reference = reference_profile(workspace, release)
-    seen = see_window(workspace, release, window, as_of, reference)
+    outcomes = outcome_reference(workspace, config, release, metric)
+    seen = see_window(workspace, release, window, as_of, reference, outcomes)
     before = windows_before(workspace, config, release, window)
     usual = _usual(workspace, release.model, window)
-    metric = find_metric(config.evaluation.primary_metric, config.task)
-    judged = seen.labelled[seen.labelled[RELEASE] == version]
-    gated = Gated.model_validate(release.payload(ReleaseState.GATED))
+    due = seen.labelled[seen.labelled[TIME] <= _due_until(as_of, outcomes)]
+    promised = Gated.model_validate(release.payload(ReleaseState.GATED)).metrics[metric.name]
+    performance = _performance(config, release, metric, promised, outcomes, seen, due)
+    likely = estimate(metric, outcomes.expectation, seen.outputs, promised, performance.limit)
+    untold = performance.outcome is PerformanceOutcome.TOO_FEW_LABELS
+    alarm = policy.performance.alert_on_estimate and untold and likely.beyond
     return WindowRecord(
         window=window,
-        release=version,
+        release=str(release.version),
         served=seen.served,
         rows=seen.profile.rows,
         quality=judge_quality(
@@ -173,17 +213,54 @@ def measure(
         ),
         arrived=seen.arrived,
         shares=window_shares(reference, seen.profile),
-        performance=judge_performance(
-            metric,
-            as_truth(judged[LABEL], contract),
-            logged_outcomes(judged, contract).for_metric(metric),
-            rows=seen.served.get(version, 0),
-            promised=gated.metrics[metric.name],
-            policy=PerformancePolicy(
-                min_labels=min(100, policy.min_rows), confidence=config.evaluation.confidence
-            ),
-        ),
-        realized=_realized(metric, seen.labelled, contract),
+        performance=performance,
+        estimate=likely.confronted(performance.realized).model_copy(update={"alarm": alarm}),
+        due_at=window.end + outcomes.label_delay,
+        realized=_realized(metric, due, release.delivery.contract),
+    )
+
+
+def _due_until(as_of: datetime, outcomes: OutcomeReference) -> datetime:
+    """Return up to which event time labels are due."""
+    return as_utc(as_of) - outcomes.label_delay
+
+
+def _performance(
+    config: ModelConfig,
+    release: Release,
+    metric: Metric,
+    promised: Interval,
+    outcomes: OutcomeReference,
+    seen: SeenWindow,
+    due: pd.DataFrame,
+) -> PerformanceVerdict:
+    """Judge what labels say of a release's own rows; `due` are the labelled ones that count."""
+    contract, version = release.delivery.contract, str(release.version)
+    own = due[due[RELEASE] == version]
+    truth = as_truth(own[LABEL], contract)
+    predicted = logged_outcomes(own, contract).for_metric(metric)
+    policy = PerformancePolicy(
+        min_labels=min(100, config.monitoring.min_rows),
+        confidence=config.evaluation.confidence,
+        alert_on_slices=config.monitoring.performance.alert_on_slices,
+    )
+    slices = measure_slices(
+        metric,
+        truth,
+        predicted,
+        slice_levels(own, outcomes.columns),
+        confidence=policy.confidence,
+    )
+    return judge_performance(
+        metric,
+        truth,
+        predicted,
+        rows=seen.served.get(version, 0),
+        promised=promised,
+        policy=policy,
+        due=seen.due,
+        early=int((seen.labelled[RELEASE] == version).sum()) - len(own),
+        slices=compare_slices(metric, slices, outcomes.slices, policy.tolerance),
     )
 
 

@@ -241,6 +241,15 @@ class Evaluation(Section):
     """Level of the intervals: 0.95 promotes an equal recipe in 2.5 % of the deliveries."""
 
 
+class PerformanceAlerts(Section):
+    """What is told of performance, besides a metric that is worse than promised on labels."""
+
+    alert_on_slices: bool = True
+    """Tell of a slice (evaluation.slices) that is worse than promised where the whole is not."""
+    alert_on_estimate: bool = False
+    """Tell of an estimate that is worse than promised before labels have told. Retrains nothing."""
+
+
 class Monitoring(Section):
     """What is measured of live traffic, and when it alarms."""
 
@@ -252,6 +261,7 @@ class Monitoring(Section):
     """A window with fewer rows is not judged."""
     false_alarms: FalseAlarms = FalseAlarms()
     """Accepted over all columns together while nothing changes."""
+    performance: PerformanceAlerts = PerformanceAlerts()
 
 
 class Retraining(Section):

@@ -11,12 +11,15 @@ from pydantic import Field
 from modelyard.domain.alerts import Notice, NoticeKind
 from modelyard.domain.metrics import Interval
 from modelyard.domain.monitoring import IncidentCause, WindowRecord
+from modelyard.domain.performance import PerformanceOutcome
 from modelyard.domain.quality import QualityOutcome
+from modelyard.domain.slices import SliceVerdict
 from modelyard.domain.values import Value
 
 REPORT = "Drift report"
 FLOW_RUN = "Flow run"
 """Names of links."""
+_SLICE = "slice"
 _MOST_TOLD = 8
 """Suspects that a message names; the incident keeps all of them."""
 
@@ -36,8 +39,8 @@ class Worst(Value):
 
     window_end: datetime
     severity: float
-    """By cause: share of rows that moved; metric beyond its limit, as a share of what was promised;
-    number of broken checks."""
+    """By cause: share of rows that moved; metric beyond its limit, over all rows or on the worst
+    slice, as a share of what was promised; number of broken checks."""
     words: str
 
 
@@ -74,7 +77,9 @@ def seen_in(
     """Return what one window that shows a cause says of it."""
     suspects = _suspects(record, cause)
     performance = record.performance if cause is IncidentCause.PERFORMANCE else None
-    named = [record.release] if performance else [f"{s.name}: {s.check}" for s in suspects]
+    named = [f"{s.name}: {s.check}" for s in suspects]
+    if performance is not None:  # what moved beside it changes nothing of what is wrong
+        named = [record.release, *(f"{one.name}: {_SLICE}" for one in _bad_slices(record))]
     reasons = record.reasons(cause)
     window = record.window
     return WindowIncident(
@@ -232,8 +237,20 @@ def _suspects(record: WindowRecord, cause: IncidentCause) -> tuple[Suspect, ...]
             for f in record.quality.findings
             if f.outcome is QualityOutcome.BROKEN
         )
-    # What moved while the metric fell is where to look first.
-    return tuple(Suspect(name=f.column, check=f.test, words=f.words) for f in record.drift.suspects)
+    moved = (Suspect(name=f.column, check=f.test, words=f.words) for f in record.drift.suspects)
+    if cause is not IncidentCause.PERFORMANCE:
+        return tuple(moved)
+    # Where the metric fell, and what moved meanwhile, is where to look first.
+    metric = record.performance.metric
+    slices = (
+        Suspect(name=one.name, check=_SLICE, words=one.words(metric)) for one in _bad_slices(record)
+    )
+    return (*slices, *moved)
+
+
+def _bad_slices(record: WindowRecord) -> tuple[SliceVerdict, ...]:
+    """Return the slices that people are told of."""
+    return record.performance.degraded_slices if record.performance.alarm else ()
 
 
 def _severity(record: WindowRecord, cause: IncidentCause) -> float:
@@ -242,9 +259,13 @@ def _severity(record: WindowRecord, cause: IncidentCause) -> float:
     if cause is IncidentCause.DRIFT:
         return max((f.effect for f in record.drift.suspects), default=0.0)
     told = record.performance
-    if told.realized is None:
-        return 0.0
-    return abs(told.realized.value - told.limit) / (abs(told.promised.value) or 1.0)
+    found = [
+        abs(one.realized.value - one.limit) / (abs(one.promised.value) or 1.0)
+        for one in _bad_slices(record)
+    ]
+    if told.outcome is PerformanceOutcome.DEGRADED and told.realized is not None:
+        found.append(abs(told.realized.value - told.limit) / (abs(told.promised.value) or 1.0))
+    return max(found, default=0.0)
 
 
 def _when(seen: WindowIncident) -> str:

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from modelyard.domain.drift import DriftOutcome, DriftVerdict
 from modelyard.domain.drift_history import WindowShares
+from modelyard.domain.estimation import Estimate
 from modelyard.domain.performance import PerformanceOutcome, PerformanceVerdict
 from modelyard.domain.quality import QualityOutcome, QualityVerdict
 from modelyard.domain.retraining import JudgedWindow
@@ -55,7 +56,12 @@ class WindowRecord(Value):
     drift: DriftVerdict
     performance: PerformanceVerdict
     realized: float | None
-    """The primary metric over all labelled rows of the window, whichever release answered them."""
+    """The primary metric over all rows of the window whose label is due and known, whichever
+    release answered them."""
+    estimate: Estimate | None = None
+    """What the metric is likely to be, told before labels come; never merged with `realized`."""
+    due_at: datetime | None = None
+    """From when on the labels of all rows are due."""
     arrived: tuple[int, ...] = ()
     """Rows in each of `arrivals.SLOTS` equal parts of the window."""
     shares: WindowShares | None = None
@@ -74,7 +80,9 @@ class WindowRecord(Value):
             (IncidentCause.DATA, self.quality.outcome is QualityOutcome.BROKEN),
             (
                 IncidentCause.PERFORMANCE,
-                self.performance.outcome is PerformanceOutcome.DEGRADED,
+                self.performance.outcome is PerformanceOutcome.DEGRADED
+                or self.performance.alarm
+                or (self.estimate is not None and self.estimate.alarm),
             ),
             (IncidentCause.DRIFT, self.drift.outcome is DriftOutcome.DRIFTED),
         )
@@ -85,7 +93,10 @@ class WindowRecord(Value):
         """Return what this window shows to be right: saying nothing resolves nothing."""
         found = (
             (IncidentCause.DATA, self.quality.outcome is not QualityOutcome.BROKEN),
-            (IncidentCause.PERFORMANCE, self.performance.outcome is PerformanceOutcome.OK),
+            (
+                IncidentCause.PERFORMANCE,
+                self.performance.outcome is PerformanceOutcome.OK and not self.performance.alarm,
+            ),
             (IncidentCause.DRIFT, self.drift.outcome is DriftOutcome.STABLE),
         )
         return tuple(cause for cause, is_right in found if is_right)
@@ -102,12 +113,17 @@ class WindowRecord(Value):
 
     def reasons(self, cause: IncidentCause) -> tuple[str, ...]:
         """Return the figures behind one cause; none for a cause that no window shows."""
-        verdicts = {
-            IncidentCause.DATA: self.quality,
-            IncidentCause.PERFORMANCE: self.performance,
-            IncidentCause.DRIFT: self.drift,
+        reasons = {
+            IncidentCause.DATA: self.quality.reasons,
+            IncidentCause.PERFORMANCE: self._performance_reasons(),
+            IncidentCause.DRIFT: self.drift.reasons,
         }
-        return verdicts[cause].reasons if cause in verdicts else ()
+        return reasons.get(cause, ())
+
+    def _performance_reasons(self) -> tuple[str, ...]:
+        """Return first what was measured, and then what is only likely."""
+        likely = () if self.estimate is None else (self.estimate.words,)
+        return (*self.performance.reasons, *likely)
 
     def judged(self) -> JudgedWindow:
         """Return what the retraining controller needs of it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
 
@@ -10,6 +12,8 @@ from pydantic import Field
 
 from modelyard.domain.intervals import metric_interval
 from modelyard.domain.metrics import Interval, Metric
+from modelyard.domain.promises import promise_limit, surely_beyond
+from modelyard.domain.slices import SliceVerdict
 from modelyard.domain.values import Value
 from modelyard.errors import InvalidInputError
 
@@ -28,12 +32,13 @@ class PerformancePolicy(Value):
     min_labels: Annotated[int, Field(ge=1)] = 100
     """Matured labels below which nothing is said."""
     min_coverage: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the window's rows that must have a label; the first labels to come are seldom like
-    the rest."""
+    """Share of the rows whose label is due that must have one."""
     tolerance: Annotated[float, Field(ge=0)] = 0.10
     """How much worse than the bad end of the promise is still as promised, as a share of the
     promised value: weeks differ."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    alert_on_slices: bool = True
+    """Whether a slice that is worse than promised is told where the whole is not."""
 
 
 class PerformanceVerdict(Value):
@@ -48,10 +53,40 @@ class PerformanceVerdict(Value):
     limit: float
     """The metric's worst value that still counts as promised."""
     labels: int
+    """Labels that count: of rows whose label is due."""
     rows: int
     coverage: float
-    """Share of the rows that have a label, 0..1."""
+    """Share of the rows that have a label that counts, 0..1."""
+    due: int | None = None
+    """Rows old enough for their label to be known; None in records from before it was asked."""
+    early: int = 0
+    """Labels that came before they were due, and do not count."""
+    slices: tuple[SliceVerdict, ...] = ()
+    """The worst first."""
+    alarm: bool = False
+    """Whether a slice is worse than promised, and the policy tells of it."""
     reasons: tuple[str, ...]
+
+    @property
+    def degraded_slices(self) -> tuple[SliceVerdict, ...]:
+        return tuple(one for one in self.slices if one.degraded)
+
+
+DUE_SHARE = 0.95
+"""Share of the labels that are known at the age at which a label is due. On bookings, of which
+cancelled ones are known sooner, ROC AUC is then off by 0.02; it is by 0.07 when all labels count
+that are known (docs/decisions/0021)."""
+
+
+def due_after(delays: np.ndarray) -> timedelta:
+    """Return the age from which on a row's label is due, by how long labels took before.
+
+    Args:
+        delays: seconds from event to label of rows whose label is known, shape (rows,).
+    """
+    if not delays.size:
+        return timedelta(0)
+    return timedelta(seconds=max(0.0, float(np.quantile(delays, DUE_SHARE, method="higher"))))
 
 
 def judge_performance(
@@ -62,22 +97,40 @@ def judge_performance(
     rows: int,
     promised: Interval,
     policy: PerformancePolicy,
+    due: int | None = None,
+    early: int = 0,
+    slices: Sequence[SliceVerdict] = (),
 ) -> PerformanceVerdict:
     """Judge the matured labels of one window by what the gate promised for the release.
 
     Degraded is only what is certain: the good end of the window's interval must lie beyond the
     limit. An interval that reaches both sides is chance, or too few labels to tell.
 
+    Labels that are known before they are due are not like the rest: a cancelled booking is known
+    sooner than one that is kept. They do not count, whatever they say, until those of all rows of
+    the same age have had their time.
+
     Args:
-        truth: labels that have matured, in event-time order, shape (labels,).
+        truth: labels of rows whose label is due, in event-time order, shape (labels,).
         predicted: what the release answered for those rows, as the metric takes it.
         rows: all rows that the release answered in the window, labelled or not.
+        due: how many of them are old enough for their label to be known; None: all.
+        early: how many of the others have a label all the same.
+        slices: how levels of columns compare with what was promised for them.
     """
-    labels = len(truth)
+    labels, due = len(truth), rows if due is None else due
     coverage = labels / rows if rows else 0.0
-    limit = _limit(metric, promised, policy.tolerance)
+    limit = promise_limit(metric, promised, policy.tolerance)
+    left_out = (
+        f"; {early} more came before they are due and are left out: what is known sooner is "
+        "seldom like the rest"
+        if early
+        else ""
+    )
 
     def verdict(outcome: PerformanceOutcome, realized: Interval | None, reason: str):
+        told = () if realized is None else tuple(slices)
+        bad = [one for one in told if one.degraded]
         return PerformanceVerdict(
             outcome=outcome,
             metric=metric.name,
@@ -87,7 +140,11 @@ def judge_performance(
             labels=labels,
             rows=rows,
             coverage=coverage,
-            reasons=(reason,),
+            due=due,
+            early=early,
+            slices=told,
+            alarm=policy.alert_on_slices and bool(bad),
+            reasons=(reason + left_out, *_slice_words(metric.name, told)),
         )
 
     too_few = PerformanceOutcome.TOO_FEW_LABELS
@@ -95,18 +152,18 @@ def judge_performance(
         return verdict(
             too_few, None, f"{labels} matured labels of {rows} rows, {policy.min_labels} are needed"
         )
-    if coverage < policy.min_coverage:
+    if labels < policy.min_coverage * due:
         return verdict(
             too_few,
             None,
-            f"{coverage:.0%} of the rows have a label, {policy.min_coverage:.0%} are needed",
+            f"{labels / due:.0%} of the rows whose label is due have one, "
+            f"{policy.min_coverage:.0%} are needed",
         )
     try:
         realized = metric_interval(metric, truth, predicted, confidence=policy.confidence)
     except InvalidInputError as undefined:
         return verdict(too_few, None, str(undefined))
-    good_end = realized.high if metric.higher_is_better else realized.low
-    beyond = good_end < limit if metric.higher_is_better else good_end > limit
+    beyond = surely_beyond(metric, realized, limit)
     outcome = PerformanceOutcome.DEGRADED if beyond else PerformanceOutcome.OK
     return verdict(
         outcome,
@@ -116,6 +173,9 @@ def judge_performance(
     )
 
 
-def _limit(metric: Metric, promised: Interval, tolerance: float) -> float:
-    slack = tolerance * abs(promised.value)
-    return promised.low - slack if metric.higher_is_better else promised.high + slack
+def _slice_words(metric: str, slices: Sequence[SliceVerdict]) -> tuple[str, ...]:
+    """Return the figures of the slices that are degraded, or of the worst one where none is."""
+    bad = [one for one in slices if one.degraded]
+    if bad:
+        return tuple(f"worse than promised where {one.words(metric)}" for one in bad)
+    return (f"worst slice {slices[0].words(metric)}",) if slices else ()
