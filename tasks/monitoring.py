@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from modelyard.adapters.baseline import profiled_kinds, reference_rows
 from modelyard.adapters.data.labels import LABEL, labels_since
 from modelyard.adapters.evidently import render_drift_report
-from modelyard.adapters.pages import artifact_key, monitoring_page
+from modelyard.adapters.monitoring_page import monitoring_page
+from modelyard.adapters.pages import artifact_key
 from modelyard.adapters.pictures.monitoring_plots import monitoring_figures
 from modelyard.adapters.pictures.plot_style import as_png
 from modelyard.adapters.prefect.steps import publish_page, step

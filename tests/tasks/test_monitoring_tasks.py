@@ -16,6 +16,7 @@ from modelyard.adapters.baseline import (
 )
 from modelyard.adapters.data.inference_log import PREDICTION
 from modelyard.adapters.learning.scorers import find_metric
+from modelyard.adapters.monitoring_page import monitoring_page
 from modelyard.adapters.outcome_reference import OutcomeReference, outcome_reference
 from modelyard.adapters.watching import (
     drawn_rows,
@@ -25,7 +26,8 @@ from modelyard.adapters.watching import (
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.drift import DriftOutcome
 from modelyard.domain.gate import Gated
-from modelyard.domain.monitoring import WindowRecord
+from modelyard.domain.incidents import seen_in
+from modelyard.domain.monitoring import IncidentCause, WindowRecord
 from modelyard.domain.performance import PerformanceOutcome
 from modelyard.domain.profiles import profile_window
 from modelyard.domain.quality import QualityOutcome
@@ -249,3 +251,67 @@ def test_a_window_is_quiet_where_it_is_like_those_before_or_its_labels_say_so(
 def test_the_rows_of_a_window_are_counted_by_when_they_came(monitored: Workspace) -> None:
     quiet, _ = measure_all()
     assert quiet.arrived == (7,) * 24  # one an hour, and a part is seven hours long
+
+
+def test_before_labels_come_the_metric_is_estimated_and_then_held_against_them(
+    monitored: Workspace,
+) -> None:
+    before = measure_all()
+    for record in before:
+        assert record.realized is None
+        assert record.likely is not None
+        assert record.estimate is not None
+        assert record.estimate.error is None
+        assert record.likely.low < record.performance.promised.value < record.likely.high
+    load_labels(monitored, FIRST, FIRST + 2 * WEEK)
+    quiet, shifted = measure_all()
+    for record in (quiet, shifted):
+        assert record.estimate is not None
+        assert record.likely == (quiet if record is quiet else before[1]).likely
+        assert "is estimated to be" in record.reasons(IncidentCause.PERFORMANCE)[-1]
+    assert quiet.estimate is not None
+    assert quiet.estimate.held is True
+    # twice as many rides on the same days: no estimate can see that
+    assert shifted.estimate is not None
+    assert shifted.estimate.held is False
+    assert shifted.estimate.error == pytest.approx(shifted.realized - shifted.estimate.likely.value)
+
+
+def test_labels_that_come_early_count_from_when_they_are_due(monitored: Workspace) -> None:
+    file = monitored.project.root / "configs" / "models" / f"{MODEL}.yaml"
+    file.write_text(file.read_text().replace("  time: hour\n", "  time: hour\n  label_delay: 4d\n"))
+    load_labels(monitored, FIRST, FIRST + 2 * WEEK)
+    quiet, shifted = measure_all()
+    assert quiet.performance.outcome is PerformanceOutcome.OK
+    told = shifted.performance  # three of its seven days are four days old
+    assert (told.outcome, told.due, told.labels, told.early) == ("too few labels", 73, 73, 95)
+    assert "95 more came before they are due" in told.reasons[0]
+    assert find_due_windows.fn(MODEL, AS_OF) == ()
+    later = AS_OF + timedelta(days=4)
+    assert find_due_windows.fn(MODEL, later - timedelta(hours=1)) == ()
+    (due,) = find_due_windows.fn(MODEL, later)
+    assert due == shifted.window
+    again = measure_window.fn(MODEL, due, later)
+    assert again.performance.outcome is PerformanceOutcome.DEGRADED
+    assert (again.performance.labels, again.performance.early) == (168, 0)
+    record_window.fn(MODEL, again.model_copy(update={"told": True}))
+    assert find_due_windows.fn(MODEL, later) == ()
+
+
+def test_each_slice_is_held_against_the_same_slice_of_the_holdout(monitored: Workspace) -> None:
+    load_labels(monitored, FIRST, FIRST + 2 * WEEK)
+    quiet, shifted = measure_all()
+    for record, bad in ((quiet, False), (shifted, True)):
+        slices = record.performance.slices
+        assert {one.name for one in slices} == {"season = dry", "season = wet"}
+        assert {one.degraded for one in slices} == {bad}
+        assert record.performance.alarm is bad
+    found = seen_in(shifted, IncidentCause.PERFORMANCE)
+    assert {s.name for s in found.suspects if s.check == "slice"} == {
+        "season = dry",
+        "season = wet",
+    }
+    page = monitoring_page(MODEL, "mae", [quiet, shifted], [], {}, None)
+    assert "## Slices, 2024-01-22" in page
+    assert "Labels have told of 2 windows that were estimated" in page
+    assert "inside its interval in 1 of them" in page

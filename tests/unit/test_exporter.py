@@ -23,6 +23,7 @@ from modelyard.domain.drift import (
     DriftTest,
     DriftVerdict,
 )
+from modelyard.domain.estimation import Estimate
 from modelyard.domain.metrics import Interval
 from modelyard.domain.monitoring import WindowRecord
 from modelyard.domain.performance import PerformanceOutcome, PerformanceVerdict
@@ -98,6 +99,14 @@ def record(columns: int = 30) -> WindowRecord:
             reasons=(),
         ),
         realized=25,
+        estimate=Estimate(
+            metric="mae",
+            likely=Interval(value=11, low=8, high=14),
+            rows=240,
+            limit=12,
+            beyond=False,
+            words="",
+        ),
     )
 
 
@@ -145,8 +154,8 @@ def test_the_last_window_is_told_with_its_verdicts_and_figures(
     assert value("window_outcome", verdict="performance", outcome="ok") == 0
     assert value("window_outcome", verdict="quality", outcome="warn") == 1
     assert value("window_outcome", verdict="drift", outcome="stable") == 1
-    figures = [value(f"window_metric_{name}", metric="mae") for name in ("realized", "promised")]
-    assert figures == [25, 10]
+    names = ("realized", "estimated", "promised")
+    assert [value(f"window_metric_{name}", metric="mae") for name in names] == [25, 11, 10]
     assert value("window_metric_limit", metric="mae") == 12
     assert value("window_drift_effect") == 0.29
     assert value("open_incidents", cause="performance") == 1

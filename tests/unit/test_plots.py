@@ -143,6 +143,7 @@ def points(count: int = 12) -> list[WindowPoint]:
             drifted=i == 6,
             promised=Interval(value=10, low=9, high=11),
             limit=12.0,
+            likely=None if i == 2 else Interval(value=10, low=7, high=13),
         )
         for i in range(count)
     ]
@@ -157,7 +158,11 @@ def test_monitoring_plots_mark_releases_alarms_and_events() -> None:
         assert {"1.0.0", "1.0.1", "degraded"} <= set(texts(figure))
     legend = over.axes[0].get_legend()
     assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()].count("promised") == 1
+    names = [text.get_text() for text in legend.get_texts()]
+    assert (names.count("promised"), names.count("estimated")) == (1, 1)
+    (line,) = [line for line in over.axes[0].get_lines() if line.get_label() == "estimated"]
+    assert line.get_linestyle() == "--"
+    assert np.isnan(np.asarray(line.get_ydata(), dtype=float)).sum() == 1
     assert {"subway opens", "input drift"} <= set(texts(story))
 
 

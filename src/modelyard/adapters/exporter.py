@@ -90,6 +90,10 @@ _METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "window_label_coverage": ("Share of the last window's rows with a label, 0 to 1.", ()),
     "window_metric_realized": ("Primary metric on the last window's labels.", ("metric",)),
+    "window_metric_estimated": (
+        "Primary metric as it is likely to be on all of the last window's rows.",
+        ("metric",),
+    ),
     "window_metric_promised": ("Primary metric as the gate measured it.", ("metric",)),
     "window_metric_limit": ("Worst primary metric that is still as promised.", ("metric",)),
 }
@@ -123,6 +127,8 @@ def _collect_window(families: _Families, model: str, record: WindowRecord) -> No
     families.add("window_metric_limit", metric, performance.limit)
     if performance.realized is not None:
         families.add("window_metric_realized", metric, performance.realized.value)
+    if record.likely is not None:
+        families.add("window_metric_estimated", metric, record.likely.value)
     found = {
         "quality": record.quality.outcome,
         "drift": record.drift.outcome,

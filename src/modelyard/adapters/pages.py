@@ -6,23 +6,16 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 
 from modelyard.domain.gate import Gated, GateVerdict
-from modelyard.domain.incidents import FLOW_RUN, REPORT, lasted, recalled, what_to_do
 from modelyard.domain.metrics import Interval
 from modelyard.domain.mirror import Finding
-from modelyard.domain.monitoring import IncidentCause, WindowRecord
 from modelyard.domain.releases import Build, Delivery, Registration, Release, Snapshot
 from modelyard.domain.reproduction import Reproduction
 from modelyard.domain.retraining import RetrainingDecision
 from modelyard.domain.values import ServiceStatus
-from modelyard.domain.windows import Window
-from modelyard.ledger import Incident
 
 _MAX_SLICES = 50
-_MOST_INCIDENTS = 30
-_MOST_REASONS = 5
 _MARKS = {GateVerdict.PROMOTE: "✓", GateVerdict.INCONCLUSIVE: "?", GateVerdict.KEEP: "✗"}
 
 
@@ -190,99 +183,6 @@ def _range(interval: Interval) -> str:
     return f"{interval.low:,.4g} … {interval.high:,.4g}"
 
 
-def monitoring_page(
-    model: str,
-    metric: str,
-    records: Sequence[WindowRecord],
-    incidents: Sequence[Incident],
-    pictures: Mapping[str, bytes],
-    link: str | None,
-) -> str:
-    """Return the page of a model's windows, newest first, with its incidents and plots."""
-    windows = table(
-        (
-            *("window (UTC)", "release", "rows", "labels", metric),
-            *("promised", "performance", "drift", "data"),
-        ),
-        [
-            (
-                span(r.window),
-                ", ".join(r.served) or "-",
-                f"{r.rows:,}",
-                f"{r.performance.coverage:.0%}",
-                number(r.realized),
-                number(r.performance.promised.value),
-                _flag(r.performance.outcome, "degraded"),
-                _flag(r.drift.outcome, "drifted"),
-                _flag(r.quality.outcome, "broken"),
-            )
-            for r in reversed(records)
-        ],
-    )
-    newest = records[-1]
-    parts = [
-        f"# Monitoring: {model}",
-        *(picture(png, title) for title, png in pictures.items()),
-        "## Incidents",
-        *(_incidents(incidents) if incidents else ["None."]),
-        "## Windows",
-        windows,
-        "## Newest window",
-        *(f"- {reason}" for cause in IncidentCause for reason in newest.reasons(cause)),
-    ]
-    if link:
-        parts.append(f"[Drift reports and plots in MLflow]({link})")
-    return "\n\n".join(parts)
-
-
-def _incidents(incidents: Sequence[Incident]) -> list[str]:
-    """Return what the open incidents say, and all of them as a table, newest first.
-
-    The cells of a table in Prefect's UI do not wrap, so that long words stand below it.
-    """
-    newest_first = sorted(incidents, key=lambda i: (i.resolved_at is None, i.opened_at))[::-1]
-    shown = newest_first[:_MOST_INCIDENTS]
-    head = ("cause", "opened (UTC)", "resolved (UTC)", "lasted", "windows", "links")
-    left_out = len(incidents) - len(shown)
-    return [
-        *(_open_incident(incident) for incident in shown if incident.resolved_at is None),
-        table(head, [_incident_row(incident) for incident in shown]),
-        *([f"And {left_out:,} older."] if left_out else []),
-        "\n".join(
-            f"- {incident.cause}, {incident.opened_at:%Y-%m-%d %H:%M}, at its worst: "
-            f"{details.worst.words}"
-            for incident in shown
-            if (details := recalled(incident.details)) is not None
-        ),
-    ]
-
-
-def _incident_row(incident: Incident) -> tuple[object, ...]:
-    details, resolved_at = recalled(incident.details), incident.resolved_at
-    times = (incident.opened_at, resolved_at or incident.updated_at)
-    links = details.links if details else {}
-    return (
-        incident.cause,
-        f"{incident.opened_at:%Y-%m-%d %H:%M}",
-        f"{resolved_at:%Y-%m-%d %H:%M}" if resolved_at else "**open**",
-        lasted(details.began, details.window_end) if details else lasted(*times),
-        details.windows if details else "",
-        " · ".join(f"[{name}]({links[name]})" for name in (REPORT, FLOW_RUN) if name in links),
-    )
-
-
-def _open_incident(incident: Incident) -> str:
-    reasons = incident.details.get("reasons", ())
-    lines = [
-        f"**{incident.cause}** is open.",
-        *(f"- {reason}" for reason in reasons[:_MOST_REASONS]),
-    ]
-    if len(reasons) > _MOST_REASONS:
-        lines.append(f"- and {len(reasons) - _MOST_REASONS} more")
-    advice = what_to_do(incident.model, IncidentCause(incident.cause))
-    return "\n".join((*lines, "", advice))
-
-
 def reproduction_page(reproduction: Reproduction, pictures: Mapping[str, bytes]) -> str:
     """Return the page of a release that was made again: verdict, metrics, what differs."""
     differences = table(
@@ -322,21 +222,3 @@ def decision_page(model: str, decision: RetrainingDecision) -> str:
             f"Wait until {decision.wait_until:%Y-%m-%d %H:%M} UTC." if decision.wait_until else "",
         )
     ).rstrip()
-
-
-def span(window: Window) -> str:
-    """Return a window's times, as short as they are still clear."""
-    same_day = window.end - window.start < timedelta(days=1)
-    start, end = window.start, window.end
-    if same_day:
-        return f"{start:%Y-%m-%d %H:%M} … {end:%H:%M}"
-    midnight = start.hour == start.minute == end.hour == end.minute == 0
-    return (
-        f"{start:%Y-%m-%d} … {end:%m-%d}"
-        if midnight
-        else f"{start:%m-%d %H:%M} … {end:%m-%d %H:%M}"
-    )
-
-
-def _flag(outcome: str, wrong: str) -> str:
-    return f"**{outcome}**" if outcome == wrong else str(outcome)

@@ -95,7 +95,9 @@ def monitor(
     if not records:
         console.print(f"No window of {model} has ended since the last time.")
         return
-    table = Table("window", "release", "rows", "labels", "realized", "performance", "drift", "data")
+    table = Table("window", "release", "rows", "labels", "realized", "estimated")
+    for verdict in ("performance", "drift", "data"):
+        table.add_column(verdict)
     for record in records:
         table.add_row(
             f"{record.window.start:%Y-%m-%d %H:%M} … {record.window.end:%Y-%m-%d %H:%M}",
@@ -103,6 +105,7 @@ def monitor(
             f"{record.rows:,}",
             f"{record.performance.coverage:.0%}",
             "" if record.realized is None else f"{record.realized:.4g}",
+            "" if record.likely is None else f"{record.likely.value:.4g}",
             record.performance.outcome,
             record.drift.outcome,
             record.quality.outcome,

@@ -8,6 +8,7 @@ from enum import StrEnum
 from modelyard.domain.drift import DriftOutcome, DriftVerdict
 from modelyard.domain.drift_history import WindowShares
 from modelyard.domain.estimation import Estimate
+from modelyard.domain.metrics import Interval
 from modelyard.domain.performance import PerformanceOutcome, PerformanceVerdict
 from modelyard.domain.quality import QualityOutcome, QualityVerdict
 from modelyard.domain.retraining import JudgedWindow
@@ -72,6 +73,11 @@ class WindowRecord(Value):
     """Path of the drift report in the model's monitoring run."""
     told: bool = False
     """Whether incidents, alerts and events of this record are out."""
+
+    @property
+    def likely(self) -> Interval | None:
+        """Return the estimated metric; None where it could not be estimated."""
+        return self.estimate and self.estimate.likely
 
     @property
     def causes(self) -> tuple[IncidentCause, ...]:

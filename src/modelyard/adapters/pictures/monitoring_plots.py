@@ -51,6 +51,8 @@ class WindowPoint:
     promised: Interval | None = None
     """What the gate promised for the release that served."""
     limit: float | None = None
+    likely: Interval | None = None
+    """The metric as it was estimated, which labels need not bear out."""
 
 
 def window_points(records: Sequence[WindowRecord]) -> list[WindowPoint]:
@@ -62,6 +64,7 @@ def window_points(records: Sequence[WindowRecord]) -> list[WindowPoint]:
             release=record.release,
             promised=record.performance.promised,
             limit=record.performance.limit,
+            likely=record.likely,
             degraded=record.performance.outcome is PerformanceOutcome.DEGRADED,
             drifted=record.drift.outcome is DriftOutcome.DRIFTED,
         )
@@ -89,6 +92,7 @@ def metric_over_windows(points: Sequence[WindowPoint], metric_name: str) -> Figu
     if not points:
         return _without_windows(figure, axes)
     _draw_promises(axes, points)
+    _draw_estimates(axes, points)
     _draw_metric(axes, points)
     _mark_releases(axes, points)
     time_axis(axes)
@@ -192,20 +196,43 @@ def _without_windows(figure: Figure, axes: Axes) -> Figure:
 def _draw_metric(axes: Axes, points: Sequence[WindowPoint]) -> None:
     """Draw a metric by window: line, intervals, and alarms in red."""
     x = _middles(points)
-    intervals = [point.realized for point in points]
-    value, low, high = (
-        np.array([np.nan if i is None else getattr(i, field) for i in intervals], dtype=float)
-        for field in ("value", "low", "high")
-    )
+    value, low, high = _lines([point.realized for point in points])
     axes.vlines(x, low, high, color=BLUE, alpha=0.45, linewidth=2.5)
     axes.plot(x, value, color=BLUE, linewidth=1.5, marker="o", markersize=4.5, label="realized")
     bad = np.array([point.degraded for point in points], dtype=bool)
     if bad.any():
         axes.scatter(x[bad], value[bad], s=70, color=RED, zorder=3, linewidths=0, label="degraded")
-    if np.isfinite(high).any():
-        lowest, highest = np.nanmin(low), np.nanmax(high)
+    drawn = [low, high, *_lines([point.likely for point in points])[1:]]
+    if np.isfinite(drawn).any():
+        lowest, highest = np.nanmin(drawn), np.nanmax(drawn)
         if lowest >= 0:  # an error is read against zero, and names need room above
             axes.set_ylim(0, highest * 1.22)
+
+
+def _draw_estimates(axes: Axes, points: Sequence[WindowPoint]) -> None:
+    """Draw what the metric was estimated to be: dashed, in a band, as nobody measured it."""
+    x = _middles(points)
+    value, low, high = _lines([point.likely for point in points])
+    if not np.isfinite(value).any():
+        return
+    axes.fill_between(x, low, high, color=ORANGE, alpha=0.13, linewidth=0)
+    axes.plot(
+        x,
+        value,
+        color=ORANGE,
+        linewidth=1.3,
+        linestyle=(0, (5, 3)),
+        marker="o",
+        markersize=3,
+        label="estimated",
+    )
+
+
+def _lines(intervals: Sequence[Interval | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return value, low and high end of each interval; NaN where there is none."""
+    ends = [(i.value, i.low, i.high) if i else (np.nan,) * 3 for i in intervals]
+    value, low, high = np.array(ends, dtype=float).T
+    return value, low, high
 
 
 def _draw_promises(axes: Axes, points: Sequence[WindowPoint]) -> None:
