@@ -189,6 +189,8 @@ def measure(
     promised = Gated.model_validate(release.payload(ReleaseState.GATED)).metrics[metric.name]
     performance = _performance(config, release, metric, promised, outcomes, seen, due)
     likely = estimate(metric, outcomes.expectation, seen.outputs, promised, performance.limit)
+    # An estimate of all rows is not held against the labels of the oldest ones.
+    likely = likely.confronted(performance.realized if performance.mature else None)
     untold = performance.outcome is PerformanceOutcome.TOO_FEW_LABELS
     alarm = policy.performance.alert_on_estimate and untold and likely.beyond
     return WindowRecord(
@@ -214,7 +216,7 @@ def measure(
         arrived=seen.arrived,
         shares=window_shares(reference, seen.profile),
         performance=performance,
-        estimate=likely.confronted(performance.realized).model_copy(update={"alarm": alarm}),
+        estimate=likely.model_copy(update={"alarm": alarm}),
         due_at=window.end + outcomes.label_delay,
         realized=_realized(metric, due, release.delivery.contract),
     )

@@ -17,6 +17,9 @@ from modelyard.domain.slices import SliceVerdict
 from modelyard.domain.values import Value
 from modelyard.errors import InvalidInputError
 
+_NEARLY_ALL = 0.9
+"""Share of a window's rows from which on those that are due stand for all."""
+
 
 class PerformanceOutcome(StrEnum):
     """What a window's performance verdict says."""
@@ -66,6 +69,11 @@ class PerformanceVerdict(Value):
     alarm: bool = False
     """Whether a slice is worse than promised, and the policy tells of it."""
     reasons: tuple[str, ...]
+
+    @property
+    def mature(self) -> bool:
+        """Whether the labels of nearly all rows are due."""
+        return self.due is not None and self.due >= _NEARLY_ALL * self.rows
 
     @property
     def degraded_slices(self) -> tuple[SliceVerdict, ...]:

@@ -94,6 +94,7 @@ def metric_over_windows(points: Sequence[WindowPoint], metric_name: str) -> Figu
     _draw_promises(axes, points)
     _draw_estimates(axes, points)
     _draw_metric(axes, points)
+    _leave_room(axes, [*(p.realized for p in points), *(p.likely for p in points)])
     _mark_releases(axes, points)
     time_axis(axes)
     _legend_below(axes)
@@ -167,6 +168,7 @@ def replay_story(
         return _without_windows(figure, axes)
     _shade_releases(axes, points)
     _draw_metric(axes, points)
+    _leave_room(axes, [point.realized for point in points])
     drifts = [point for point in points if point.drifted]
     if drifts:
         axes.scatter(
@@ -202,11 +204,6 @@ def _draw_metric(axes: Axes, points: Sequence[WindowPoint]) -> None:
     bad = np.array([point.degraded for point in points], dtype=bool)
     if bad.any():
         axes.scatter(x[bad], value[bad], s=70, color=RED, zorder=3, linewidths=0, label="degraded")
-    drawn = [low, high, *_lines([point.likely for point in points])[1:]]
-    if np.isfinite(drawn).any():
-        lowest, highest = np.nanmin(drawn), np.nanmax(drawn)
-        if lowest >= 0:  # an error is read against zero, and names need room above
-            axes.set_ylim(0, highest * 1.22)
 
 
 def _draw_estimates(axes: Axes, points: Sequence[WindowPoint]) -> None:
@@ -226,6 +223,13 @@ def _draw_estimates(axes: Axes, points: Sequence[WindowPoint]) -> None:
         markersize=3,
         label="estimated",
     )
+
+
+def _leave_room(axes: Axes, intervals: Sequence[Interval | None]) -> None:
+    """Let the axis reach from zero, which an error is read against, to where names have room."""
+    _, low, high = _lines(intervals)
+    if np.isfinite(high).any() and np.nanmin(low) >= 0:
+        axes.set_ylim(0, np.nanmax(high) * 1.22)
 
 
 def _lines(intervals: Sequence[Interval | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
