@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -21,31 +22,6 @@ Rows = Mapping[str, np.ndarray]
 
 def is_numeric(values: np.ndarray) -> bool:
     return values.dtype != object
-
-
-def two_sample_p_values(reference: Rows, window: Rows) -> list[float]:
-    """Return the p-value of each column: Kolmogorov-Smirnov, or chi-square of homogeneity."""
-    return [
-        _ks(reference[name], window[name]) if is_numeric(values) else _chi_square(values, other)
-        for name, values in reference.items()
-        for other in (window[name],)
-    ]
-
-
-def _ks(was: np.ndarray, now: np.ndarray) -> float:
-    was, now = was[~np.isnan(was)], now[~np.isnan(now)]
-    return float(stats.ks_2samp(was, now, method="asymp").pvalue)
-
-
-def _chi_square(was: np.ndarray, now: np.ndarray) -> float:
-    a, b = _counts(was), _counts(now)
-    levels = sorted(a | b)
-    table = [[counts[level] for level in levels] for counts in (a, b)]
-    return float(stats.chi2_contingency(table, correction=False).pvalue)
-
-
-def _counts(values: np.ndarray) -> Counter[str]:
-    return Counter(v for v in values.tolist() if v is not None)
 
 
 def evidently_drifted(reference: Rows, window: Rows) -> list[bool]:
@@ -128,16 +104,82 @@ def beyond_three_sd(history: np.ndarray, now: np.ndarray) -> np.ndarray:
     return (now > mean + 3 * spread) | (now < mean - 3 * spread)
 
 
-RULES: Mapping[str, Callable[[Rows, Rows, Profile, Profile], bool]] = {
-    "Evidently, any column": lambda r, w, *_: any(evidently_drifted(r, w)),
-    "Evidently, half of the columns": lambda r, w, *_: 2 * sum(evidently_drifted(r, w)) >= len(r),
-    "KS / chi-square, p < 0.05": lambda r, w, *_: min(two_sample_p_values(r, w)) < 0.05,
-    "KS / chi-square, Bonferroni 0.01": lambda r, w, *_: (
-        min(two_sample_p_values(r, w)) < 0.01 / len(r)
-    ),
-    "KS / chi-square, Bonferroni 0.001": lambda r, w, *_: (
-        min(two_sample_p_values(r, w)) < 0.001 / len(r)
-    ),
-    "PSI > 0.1, any column": lambda r, w, known, seen: max(stability_indices(known, seen)) > 0.1,
-    "PSI > 0.2, any column": lambda r, w, known, seen: max(stability_indices(known, seen)) > 0.2,
-}
+@dataclass(frozen=True)
+class Figures:
+    """What the others' rules go by in one window."""
+
+    p_values: Sequence[float]
+    indices: Sequence[float]
+    drifted: Sequence[bool] | None
+    """By Evidently's defaults; None where it was not asked."""
+
+    @property
+    def corrected(self) -> float:
+        """The least p-value, corrected for the number of columns by Bonferroni."""
+        return min(self.p_values) * len(self.p_values)
+
+    def alarms(self) -> dict[str, bool]:
+        """Return what each rule that can be asked says."""
+        tests = {
+            "KS / chi-square, p < 0.05": min(self.p_values) < 0.05,
+            **{name: self.corrected < rate for rate, name in CORRECTED.items()},
+        }
+        largest = max(self.indices)
+        indices = {f"PSI > {limit}, any column": largest > limit for limit in (0.1, 0.2)}
+        if self.drifted is None:
+            return tests | indices
+        drifted = sum(self.drifted)
+        return {
+            EVIDENTLY_ANY: drifted > 0,
+            EVIDENTLY_HALF: 2 * drifted >= len(self.drifted),
+            **tests,
+            **indices,
+        }
+
+
+CORRECTED = {rate: f"KS / chi-square, Bonferroni {rate:g}" for rate in (0.01, 0.001)}
+EVIDENTLY_ANY = "Evidently, any column"
+EVIDENTLY_HALF = "Evidently, half of the columns"
+"""Evidently's data set counts as drifted where at least half of its columns do."""
+
+
+class Others:
+    """The others' rules, with the reference that they compare windows with."""
+
+    def __init__(self, reference: Rows, profile: Profile) -> None:
+        self._reference = reference
+        self._profile = profile
+        # What ks_2samp sorts by itself is sorted here once, which it is much faster with.
+        self._present = {
+            name: np.sort(values[~np.isnan(values)]) if is_numeric(values) else _counts(values)
+            for name, values in reference.items()
+        }
+
+    def figures(self, window: Rows, profile: Profile, *, evidently: bool = True) -> Figures:
+        """Return what they go by in a window.
+
+        Evidently's tests take longer than all else together: `evidently` says whether to ask them.
+        """
+        return Figures(
+            p_values=[self._p_value(name, values) for name, values in window.items()],
+            indices=stability_indices(self._profile, profile),
+            drifted=evidently_drifted(self._reference, window) if evidently else None,
+        )
+
+    def _p_value(self, name: str, values: np.ndarray) -> float:
+        """Return that of Kolmogorov and Smirnov, or chi-square of homogeneity."""
+        known = self._present[name]
+        if isinstance(known, Counter):
+            return _chi_square(known, _counts(values))
+        present = values[~np.isnan(values)]
+        return float(stats.ks_2samp(known, present, method="asymp").pvalue)
+
+
+def _chi_square(was: Counter[str], now: Counter[str]) -> float:
+    levels = sorted(was | now)
+    table = [[counts[level] for level in levels] for counts in (was, now)]
+    return float(stats.chi2_contingency(table, correction=False).pvalue)
+
+
+def _counts(values: np.ndarray) -> Counter[str]:
+    return Counter(v for v in values.tolist() if v is not None)

@@ -7,7 +7,7 @@ categorical ones of 3 to 500 levels, some with nulls.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -43,23 +43,6 @@ QUIET = Day(np.zeros(len(KINDS)))
 """Rows are independent draws."""
 
 
-def draw(rng: np.random.Generator, rows: int, day: Day = QUIET) -> dict[str, np.ndarray]:
-    """Draw the rows of a window, in the order in which they came."""
-    wave = day.cycle * np.sin(2 * np.pi * np.arange(rows) / rows)
-    columns: dict[str, np.ndarray] = {}
-    for number, name in enumerate(NUMERIC):
-        z = rng.normal(size=rows) + (wave + day.moved[number])
-        columns[name] = _SHAPES[number % 4](z)
-    for number, (name, levels) in enumerate(LEVELS.items(), len(NUMERIC)):
-        share = 1 / np.arange(1, levels + 1)
-        share = share * np.exp(day.moved[number] * np.cos(np.arange(levels)))
-        picked = np.searchsorted(np.cumsum(share / share.sum())[:-1], rng.random(rows))
-        columns[name] = np.array([f"v{level}" for level in range(levels)], dtype=object)[picked]
-    for name, share in NULLS.items():
-        columns[name][rng.random(rows) < share] = np.nan if name in NUMERIC else None
-    return columns
-
-
 def days(
     rng: np.random.Generator, count: int, size: float, memory: float = 0.7, cycle: float = 0.3
 ) -> list[Day]:
@@ -76,20 +59,18 @@ def days(
     return [Day(size * (own[t] + shared[t]) / np.sqrt(2), cycle) for t in range(count)]
 
 
-Change = Callable[[dict[str, np.ndarray], np.random.Generator], None]
+Edit = Callable[[dict[str, np.ndarray], np.random.Generator], None]
 
 
-def _shift(size: float, *names: str) -> Change:
-    def change(columns: dict[str, np.ndarray], rng: np.random.Generator) -> None:
-        for name in names:
-            spread = {0: 1.0, 1: 2.16, 2: 1.4, 3: 3.0}[int(name[1:]) % 4]
-            columns[name] = columns[name] + size * spread
+@dataclass(frozen=True)
+class Change:
+    """What is done to the rows of a window."""
 
-    return change
-
-
-def _scale(columns: dict[str, np.ndarray], rng: np.random.Generator) -> None:
-    columns["n0"] = columns["n0"] * 1.2
+    moved: Mapping[str, float] = field(default_factory=dict)
+    """Columns, and by how many standard deviations they are moved before they are shaped: rounded
+    values stay round, and skewed ones positive."""
+    scaled: Mapping[str, float] = field(default_factory=dict)
+    edit: Edit | None = None
 
 
 def _category(columns: dict[str, np.ndarray], rng: np.random.Generator) -> None:
@@ -112,15 +93,37 @@ def _unit(columns: dict[str, np.ndarray], rng: np.random.Generator) -> None:
     columns["n0"][rng.choice(rows, max(1, rows // 100), replace=False)] *= 1_000
 
 
+NONE = Change()
 CHANGES: Mapping[str, Change] = {
-    "none": lambda columns, rng: None,
-    "0.02 sd in all": _shift(0.02, *NUMERIC),
-    "0.1 sd in one": _shift(0.1, "n0"),
-    "0.3 sd in one": _shift(0.3, "n0"),
-    "0.05 sd in all": _shift(0.05, *NUMERIC),
-    "scale 1.2": _scale,
-    "category + 5 %": _category,
-    "new level 1 %": _new_level,
-    "nulls 10 to 13 %": _nulls,
-    "1 % of one column x 1000": _unit,
+    "none": NONE,
+    "0.02 sd in all": Change(moved=dict.fromkeys(NUMERIC, 0.02)),
+    "0.1 sd in one": Change(moved={"n0": 0.1}),
+    "0.3 sd in one": Change(moved={"n0": 0.3}),
+    "0.05 sd in all": Change(moved=dict.fromkeys(NUMERIC, 0.05)),
+    "scale 1.2": Change(scaled={"n0": 1.2}),
+    "category + 5 %": Change(edit=_category),
+    "new level 1 %": Change(edit=_new_level),
+    "nulls 10 to 13 %": Change(edit=_nulls),
+    "1 % of one column x 1000": Change(edit=_unit),
 }
+
+
+def draw(
+    rng: np.random.Generator, rows: int, day: Day = QUIET, change: Change = NONE
+) -> dict[str, np.ndarray]:
+    """Draw the rows of a window, in the order in which they came."""
+    wave = day.cycle * np.sin(2 * np.pi * np.arange(rows) / rows)
+    columns: dict[str, np.ndarray] = {}
+    for number, name in enumerate(NUMERIC):
+        z = rng.normal(size=rows) * change.scaled.get(name, 1.0) + change.moved.get(name, 0.0)
+        columns[name] = _SHAPES[number % 4](z + wave + day.moved[number])
+    for number, (name, levels) in enumerate(LEVELS.items(), len(NUMERIC)):
+        share = 1 / np.arange(1, levels + 1)
+        share = share * np.exp(day.moved[number] * np.cos(np.arange(levels)))
+        picked = np.searchsorted(np.cumsum(share / share.sum())[:-1], rng.random(rows))
+        columns[name] = np.array([f"v{level}" for level in range(levels)], dtype=object)[picked]
+    for name, share in NULLS.items():
+        columns[name][rng.random(rows) < share] = np.nan if name in NUMERIC else None
+    if change.edit is not None:
+        change.edit(columns, rng)
+    return columns

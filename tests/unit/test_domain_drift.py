@@ -19,6 +19,7 @@ from modelyard.domain.values import ColumnKind
 NUMERIC = [f"n{i}" for i in range(14)]
 LEVELS = {"flag": 2, "kind": 3, "region": 5, "shop": 10, "code": 50, "article": 500}
 KINDS = dict.fromkeys(NUMERIC, ColumnKind.NUMERIC) | dict.fromkeys(LEVELS, ColumnKind.CATEGORICAL)
+NUMBER = ColumnKind.NUMERIC
 POLICY = DriftPolicy(false_alarms=0.01)
 
 
@@ -73,6 +74,21 @@ def test_half_a_standard_deviation_in_one_column_is_seen_and_named(reference: Pr
         seen += {f.column for f in verdict.suspects} == {"n4"}
 
     assert seen >= 19
+
+
+def test_columns_without_nulls_make_a_rise_of_nulls_no_harder_to_see() -> None:
+    rng = np.random.default_rng(3)
+    columns, window = ({f"n{i}": rng.normal(size=n) for i in range(20)} for n in (20_000, 1_000))
+    columns["n0"][:2_000], window["n0"][:145] = np.nan, np.nan
+
+    def nulls(count: int) -> float:
+        names = [f"n{i}" for i in range(count)]
+        known = profile_reference({n: columns[n] for n in names}, dict.fromkeys(names, NUMBER))
+        verdict = judge(known, {n: window[n] for n in names})
+        return next(f.adjusted_p_value for f in verdict.findings if f.test is DriftTest.NULLS)
+
+    assert nulls(20) == pytest.approx(nulls(2))
+    assert nulls(20) <= POLICY.false_alarms
 
 
 def moved_rare_level(columns: dict[str, np.ndarray]) -> tuple[str, DriftTest]:

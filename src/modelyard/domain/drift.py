@@ -32,8 +32,9 @@ from modelyard.domain.values import Value
 
 _FAMILIES = {
     (DriftTest.DISTRIBUTION, DriftTest.LEVELS): 0.8,
-    (DriftTest.UNSEEN,): 0.1,
-    (DriftTest.SHAPE, DriftTest.NULLS, DriftTest.FAR): 0.1,
+    (DriftTest.UNSEEN,): 0.07,
+    (DriftTest.NULLS,): 0.07,
+    (DriftTest.SHAPE, DriftTest.FAR): 0.06,
 }
 """How the accepted false alarms are spent: most on where values lie, the rest on what that is blind
 to. Unequal parts keep the correction's promise (Genovese, Roeder and Wasserman 2006, "False
