@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -49,13 +49,26 @@ def show(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> N
     console.print(table)
 
 
-def main(description: str, measure: Callable[[bool], Sequence[Claim]]) -> None:
-    """Run a benchmark from the command line: `--quick`, `--json FILE`; exit 0 if all holds."""
+Measure = Callable[[bool], Sequence[Claim]]
+"""Takes whether the run is a quick one."""
+
+
+def main(description: str, measure: Measure | Mapping[str, Measure]) -> None:
+    """Run a benchmark from the command line: `--quick`, `--json FILE`; exit 0 if all holds.
+
+    Of several parts, by name, it runs all or those that are named.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="a small run that takes a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the claims there")
+    parts = measure if isinstance(measure, Mapping) else {"all": measure}
+    if isinstance(measure, Mapping):
+        parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}")
     options = parser.parse_args()
-    claims = measure(options.quick)
+    named = getattr(options, "parts", None) or list(parts)
+    if unknown := [name for name in named if name not in parts]:
+        parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(parts)}")
+    claims = [claim for name in named for claim in parts[name](options.quick)]
     show(
         "Claims",
         ("", "claim", "measured", "limit"),

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = (
     pytest.param("gate"),
-    pytest.param("monitoring_cost"),
+    pytest.param("monitoring"),
     pytest.param("serving"),
     pytest.param("images", marks=pytest.mark.xdist_group("docker")),
     pytest.param("rollout", marks=pytest.mark.xdist_group("docker")),
