@@ -33,12 +33,18 @@ from benchmarks.monitoring_rules import (
     distances,
 )
 from modelyard.domain.drift import DriftOutcome, DriftPolicy, judge_drift
-from modelyard.domain.drift_history import WindowShares, window_shares
+from modelyard.domain.drift_history import (
+    MIN_WINDOWS,
+    MOST_WINDOWS,
+    WindowShares,
+    window_shares,
+)
 from modelyard.domain.intervals import metric_interval
 from modelyard.domain.metrics import METRICS, Interval
 from modelyard.domain.performance import PerformanceOutcome, PerformancePolicy, judge_performance
 from modelyard.domain.profiles import PREDICTION, Profile, profile_reference, profile_window
 from modelyard.domain.quality import QualityOutcome, QualityPolicy, judge_quality
+from modelyard.domain.relevance import relevance
 from modelyard.domain.values import ColumnKind
 
 PERFORMANCE, DRIFT, QUALITY = (f"ModelYard: {what}" for what in ("performance", "drift", "quality"))
@@ -112,10 +118,13 @@ class Monitored:
 
     def judge(self) -> list[Judged]:
         """Return what is said of each window that comes after the first third."""
-        reference, before = self._reference()
+        reference = self._reference()
         known = _features(reference)
         others = Others(self._features(slice(0, self.first)), known)
-        usual = np.array([distances(known, _features(p)) for p in self._past(reference)])
+        learnt, served = self._learnt(reference), list[WindowShares]()
+        usual = np.array([distances(known, past) for past in self._past(known)])
+        most = MIN_WINDOWS if len(learnt) >= MIN_WINDOWS else MOST_WINDOWS
+        weights = relevance(reference)
         rows = range(self.first, len(self.stream.rows) - self.case.window + 1, self.case.window)
         found = []
         for start in track(rows, self.case.name, console=console, transient=True):
@@ -130,13 +139,22 @@ class Monitored:
                 promised=self.promised,
                 policy=PerformancePolicy(min_labels=_LEAST_ROWS),
             )
-            drift = judge_drift(reference, seen, _RULES_OF_DRIFT, before=before)
+            drift = judge_drift(
+                reference,
+                seen,
+                _RULES_OF_DRIFT,
+                before=(*learnt[-(MOST_WINDOWS - len(served)) :], *served),
+                relevance=weights,
+            )
             quality = judge_quality(reference, seen, _RULES_OF_QUALITY)
+            is_broken = quality.outcome is QualityOutcome.BROKEN
+            if drift.outcome is DriftOutcome.STABLE and not is_broken and len(served) < most:
+                served.append(window_shares(reference, seen))
             features = _features(seen)
             alarms = {
                 PERFORMANCE: performance.outcome is PerformanceOutcome.DEGRADED,
                 DRIFT: drift.outcome is DriftOutcome.DRIFTED,
-                QUALITY: quality.outcome is QualityOutcome.BROKEN,
+                QUALITY: is_broken,
                 **others.figures(self._features(window), features).alarms(),
                 NANNY: bool(beyond_three_sd(usual, distances(known, features)).any()),
             }
@@ -157,8 +175,8 @@ class Monitored:
     def _outcomes(self, model: Model, rows: slice) -> tuple[np.ndarray, np.ndarray]:
         return self.stream.truth[rows], model.outcomes.for_metric(self.metric)[rows]
 
-    def _reference(self) -> tuple[Profile, list[WindowShares]]:
-        """Return the profile of all training rows, and the shares of the windows among them.
+    def _reference(self) -> Profile:
+        """Return the profile of all training rows.
 
         As in a monitor's run, the holdout's rows alone have a prediction, by the fit that had not
         learnt them.
@@ -168,20 +186,32 @@ class Monitored:
         classification = self.stream.contract.task.is_classification
         kinds = {column.name: column.kind for column in self.stream.contract.columns}
         kinds[PREDICTION] = ColumnKind.CATEGORICAL if classification else ColumnKind.NUMERIC
-        reference = profile_reference(columns, kinds)
-        said = reference.columns[PREDICTION]
+        profile = profile_reference(columns, kinds)
+        said = profile.columns[PREDICTION]
         said = said.model_copy(update={"nulls": said.nulls - self.held})
-        reference = reference.model_copy(
-            update={"columns": {**reference.columns, PREDICTION: said}}
-        )
-        return reference, [window_shares(reference, p) for p in self._past(reference)]
+        return profile.model_copy(update={"columns": {**profile.columns, PREDICTION: said}})
+
+    def _learnt(self, reference: Profile) -> list[WindowShares]:
+        """Return the shares of the windows among the training rows, as a monitor's run has them."""
+        found = []
+        for rows, past in zip(self._windows(), self._past(reference), strict=True):
+            shares = window_shares(reference, _features(past))
+            answered = slice(max(rows.start, self.held), rows.stop)
+            if answered.start < answered.stop:
+                said = profile_window(self._columns(answered, self.judged), reference)
+                asked = window_shares(reference, said).columns[PREDICTION]
+                shares = shares.model_copy(
+                    update={"columns": {**shares.columns, PREDICTION: asked}}
+                )
+            found.append(shares)
+        return found
+
+    def _windows(self) -> list[slice]:
+        size = self.case.window
+        return [slice(start, start + size) for start in range(0, self.first - size + 1, size)]
 
     def _past(self, reference: Profile) -> list[Profile]:
-        """Return the profiles of the windows among the training rows; none has predictions."""
-        size = self.case.window
-        starts = range(0, self.first - size + 1, size)
-        profiles = [profile_window(self._features(slice(s, s + size)), reference) for s in starts]
-        return [_features(profile) for profile in profiles]
+        return [profile_window(self._features(rows), reference) for rows in self._windows()]
 
     def _features(self, rows: slice) -> dict[str, np.ndarray]:
         frame = self.stream.features.iloc[rows]
@@ -195,7 +225,7 @@ class Monitored:
 
     def _since(self, row: int) -> str:
         time = self.stream.contract.time
-        return f"row {row:,}" if time is None else f"{self.stream.rows[time].iloc[row]:%Y-%m-%d}"
+        return f"row {row:,}" if time is None else f"{self.stream.rows[time].iloc[row]:%d.%m.%y}"
 
 
 def _features(profile: Profile) -> Profile:
