@@ -42,6 +42,8 @@ _MIN_SHARE = 0.02
 """Of the reference's rows, below which a level is not looked at by itself."""
 _MOST_LEVELS = 10
 _MOST_MEMORY = 0.95
+_ROUNDING = 1e-9
+"""Radians that an angle which never varies may seem to."""
 
 
 class ColumnShares(Value):
@@ -182,8 +184,9 @@ def _memory(past: Sequence[np.ndarray]) -> float:
     most = 0
     for angles in past:
         around = angles - angles.mean(axis=0)
-        scale = np.where(around.any(axis=0), around.std(axis=0), 1.0)
-        around = around / scale
+        scale = around.std(axis=0)
+        varies = scale > _ROUNDING
+        around = around[:, varies] / scale[varies]
         own += float(np.sum(around**2)) / len(angles)
         covariance += float(np.sum(around[1:] * around[:-1])) / len(angles)
         most = max(most, len(angles))
