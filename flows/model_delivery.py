@@ -25,6 +25,7 @@ def deliver_model(
     as_of: Moment | None = None,
     dry_run: bool = False,
     bump: Bump | None = None,
+    since: Moment | None = None,
 ) -> DeliveryOutcome:
     """Bring a model's newest rows into production, if the gate finds what they teach better.
 
@@ -39,10 +40,11 @@ def deliver_model(
         as_of: Use only rows and labels that were known by this moment (UTC); empty means now.
         dry_run: Train and measure, show what the gate says, and stop there.
         bump: Raise the version by at least this much, whatever the facts say; never by less.
+        since: Use only rows from this moment (UTC) on; empty means all that the config says.
     """
     with hold_model(model):
         reconcile_registry(model)
-        delivery = open_delivery(model, reason, as_of, bump)
+        delivery = open_delivery(model, reason, as_of, bump, since)
         checked = check_rows(delivery, dry_run)
         if checked.blocks:
             return DeliveryOutcome.blocked(delivery, checked)

@@ -36,7 +36,11 @@ _NEEDS_MODEL = frozenset(
 
 @step("Take rows")
 def open_delivery(
-    model: str, reason: str, as_of: datetime | None = None, bump: Bump | None = None
+    model: str,
+    reason: str,
+    as_of: datetime | None = None,
+    bump: Bump | None = None,
+    since: datetime | None = None,
 ) -> Delivery:
     """Go on with the delivery that was interrupted, or read the rows and open a new one.
 
@@ -57,7 +61,7 @@ def open_delivery(
         and not _bakes(workspace, interrupted)
     ):
         return interrupted.delivery
-    delivery = _read(workspace, config, reason, as_of, bump)
+    delivery = _read(workspace, config, reason, as_of, bump, since)
     if interrupted is not None:
         if rolls_out and not outdated and not _same(interrupted.delivery, delivery):
             _give_way(workspace, config, interrupted, reason, as_of, bump)
@@ -159,12 +163,13 @@ def _read(
     reason: str,
     as_of: datetime | None,
     bump: Bump | None,
+    since: datetime | None,
 ) -> Delivery:
     project = workspace.project
     if as_of is None and config.data.time is not None:
         as_of = datetime.now(UTC)  # a source may hold rows whose label is not due yet
     find_metrics(config.evaluation, config.task)  # what cannot measure is said before a fit
-    selection = select_rows(config, project.root, as_of)
+    selection = select_rows(config, project.root, as_of, since=since)
     inferred = infer_contract(config, selection.rows)
     check_range_names(config.data, inferred.contract)
     return Delivery(
@@ -175,8 +180,9 @@ def _read(
         config_digest=config_digest(config),
         contract=inferred.contract,
         left_out=inferred.left_out,
-        training=store_snapshot(project, config, selection, "training", as_of),
-        holdout=store_snapshot(project, config, selection, "holdout", as_of),
+        training=store_snapshot(project, config, selection, "training", as_of, since),
+        holdout=store_snapshot(project, config, selection, "holdout", as_of, since),
         bump=bump,
+        since=since,
         infinite=selection.rows.attrs.get(INFINITE, {}),
     )

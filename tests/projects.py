@@ -58,7 +58,7 @@ training: {{{recipe}, window: 7d}}
 evaluation: {{primary_metric: mae, holdout: newest 3d, margin: {margin}, slices: [season]}}
 service: {{target: local, replicas: {replicas}, rollout: {{{rollout}}}}}
 monitoring: {{window: 7d, min_rows: 100}}
-retraining: {{on: [performance], windows: 1 of 1, cooldown: 0d, min_new_labels: 24}}
+retraining: {{on: [performance], windows: 1 of 1, {retraining}}}
 alerts: [{alerts}]
 """
 
@@ -93,8 +93,11 @@ def write_config(
     alerts: str = "",
     margin: str = "1%",
     rollout: str = "",
+    retraining: str = "",
 ) -> None:
     """Write the model's config; called again, it is changed."""
+    rules = {"cooldown": "0d", "min_new_labels": "24"}
+    rules |= dict(rule.split(": ") for rule in retraining.split(", ") if rule)
     file = root / "configs" / "models" / f"{MODEL}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(
@@ -105,6 +108,7 @@ def write_config(
             alerts=alerts,
             margin=margin,
             rollout=rollout,
+            retraining=", ".join(f"{k}: {v}" for k, v in rules.items()),
         )
     )
 

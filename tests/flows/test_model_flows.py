@@ -15,10 +15,11 @@ from flows.model_retraining import retrain_model
 from flows.model_rollback import roll_back_model
 from modelyard.adapters.replay import Replay
 from modelyard.adapters.workspace import Workspace
+from modelyard.domain.causes import RetrainingCause
 from modelyard.domain.gate import GateVerdict
 from modelyard.domain.monitoring import IncidentCause
 from modelyard.domain.releases import ReleaseState
-from modelyard.domain.retraining import RetrainingCause, RetrainingVerdict
+from modelyard.domain.retraining import RetrainingVerdict
 from modelyard.errors import DataError
 from modelyard.project import Project
 from tests.projects import FIRST, MODEL, SECOND, WEEK, load_labels, replicas_of, version_at
@@ -77,7 +78,7 @@ def test_the_loop_from_the_first_release_to_the_way_back(
     assert "<html" in Path(report).read_text().lower()
     assert "degraded" in pages(prefect_server)[f"monitoring-{MODEL}"]
 
-    decision = retrain_model(MODEL, cause=RetrainingCause.PERFORMANCE, as_of=SECOND)
+    decision = retrain_model(MODEL, cause=RetrainingCause.PERFORMANCE, as_of=SECOND).decision
     assert decision.verdict is RetrainingVerdict.RETRAIN
     assert version_at(first.url) == "1.0.1"
     second = ledger.release(MODEL, "1.0.1")
@@ -88,7 +89,7 @@ def test_the_loop_from_the_first_release_to_the_way_back(
     assert recorded.release_id == second.id
     assert "performance" in pages(prefect_server)[f"retraining-{MODEL}"]
     assert "1.0.1" in pages(prefect_server)[f"release-{MODEL}"]
-    again = retrain_model(MODEL, cause=RetrainingCause.PERFORMANCE, as_of=SECOND)
+    again = retrain_model(MODEL, cause=RetrainingCause.PERFORMANCE, as_of=SECOND).decision
     assert again.verdict is not RetrainingVerdict.RETRAIN
 
     built = written(project)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import uuid
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from modelyard.adapters.workspace import Workspace
+from modelyard.domain.causes import RetrainingCause
 from modelyard.domain.deliveries import DeliveryOutcome
-from modelyard.domain.monitoring import WindowRecord
+from modelyard.domain.monitoring import IncidentCause, WindowRecord
 from modelyard.domain.releases import ReleaseState
-from modelyard.domain.retraining import RetrainingCause, RetrainingDecision, RetrainingVerdict
+from modelyard.domain.retraining import RetrainingDecision, RetrainingVerdict
 from modelyard.errors import UnknownReleaseError
+from tasks.data import open_delivery
 from tasks.monitoring import find_due_windows, measure_window, record_window
-from tasks.retraining import decide_to_retrain, note_outcome
-from tests.projects import FIRST, MODEL, SECOND, WEEK, build, load_labels
+from tasks.retraining import (
+    decide_to_retrain,
+    find_missed_retraining,
+    note_outcome,
+    watch_circuit,
+)
+from tests.projects import FIRST, MODEL, SECOND, WEEK, build, load_labels, write_config
 
 CAUSE = RetrainingCause.PERFORMANCE
 
@@ -70,11 +78,8 @@ def test_a_retraining_killed_before_its_outcome_was_noted_counts_as_ended(
 
 
 def test_with_too_few_new_labels_it_waits_and_says_so(degraded: Workspace) -> None:
-    champion = degraded.ledger.champion(MODEL)
-    assert champion is not None
-    trained_until = champion.learnt.span.end
-    assert trained_until is not None
-    decision = decide_to_retrain.fn(MODEL, CAUSE, trained_until + timedelta(hours=12))
+    write_config(degraded.project.root, retraining="min_new_labels: 1000")
+    decision = decide_to_retrain.fn(MODEL, CAUSE, SECOND)
     assert decision.verdict is RetrainingVerdict.WAIT
     assert failed_rules(decision) == {"new labels"}
 
@@ -90,3 +95,96 @@ def test_a_model_that_was_never_released_cannot_be_retrained(workspace: Workspac
     with pytest.raises(UnknownReleaseError, match="modelyard deliver rides"):
         decide_to_retrain.fn(MODEL, RetrainingCause.PERSON, SECOND)
     assert workspace.ledger.decisions(MODEL) == ()
+
+
+def again(workspace: Workspace, count: int) -> None:
+    """Have `count` retrainings that the controller asked for keep the champion."""
+    champion = workspace.ledger.champion(MODEL)
+    assert champion is not None
+    for _ in range(count):
+        delivery = champion.delivery.model_copy(update={"id": str(uuid.uuid4())})
+        workspace.ledger.open_release(delivery, why="retrain: performance")
+        candidate = champion.judged
+        workspace.ledger.record(delivery.id, ReleaseState.TRAINED, candidate, why="fitted")
+        workspace.ledger.record(delivery.id, ReleaseState.KEPT_CHAMPION, candidate, why="worse")
+        key = str(uuid.uuid4())
+        record = {"cause": "performance", "verdict": "retrain"}
+        workspace.ledger.decide(key, MODEL, "retrain", record, SECOND - timedelta(days=30))
+        workspace.ledger.link_decision(key, delivery.id)
+
+
+def test_champions_kept_again_and_again_open_one_incident_and_wait_for_a_person(
+    degraded: Workspace, prefect_server: str
+) -> None:
+    ledger = degraded.ledger
+    again(degraded, 2)
+    assert not watch_circuit.fn(MODEL)
+    again(degraded, 1)
+    assert watch_circuit.fn(MODEL)
+    assert watch_circuit.fn(MODEL)
+    (incident,) = ledger.incidents(MODEL, open_only=False)
+    assert incident.cause == IncidentCause.RETRAINING
+    assert incident.resolved_at is None
+    decision = decide_to_retrain.fn(MODEL, CAUSE, SECOND)
+    assert decision.verdict is RetrainingVerdict.BLOCKED
+    assert failed_rules(decision) == {"circuit breaker"}
+
+    now = datetime.now(UTC)
+    assert ledger.resolve_incident(MODEL, IncidentCause.RETRAINING, now, now=now)
+    assert decide_to_retrain.fn(MODEL, CAUSE, SECOND).verdict is RetrainingVerdict.RETRAIN
+    assert not watch_circuit.fn(MODEL)
+    again(degraded, 3)
+    assert watch_circuit.fn(MODEL)
+    assert len(ledger.incidents(MODEL, open_only=False)) == 2
+
+
+def test_a_retraining_that_its_rows_blocked_costs_neither_cooldown_nor_budget(
+    degraded: Workspace,
+) -> None:
+    write_config(degraded.project.root, retraining="cooldown: 30d, budget: 1 per 30d")
+    decision = decide_to_retrain.fn(MODEL, CAUSE, SECOND)
+    blocked = open_delivery.fn(MODEL, decision.delivery_reason, SECOND)
+    degraded.ledger.record(blocked.id, ReleaseState.ABORTED, blocked, why="rows are not sound")
+    assert failed_rules(decide_to_retrain.fn(MODEL, CAUSE, SECOND)) == {"once a cause"}
+
+    person = decide_to_retrain.fn(MODEL, RetrainingCause.PERSON, SECOND)
+    trained = build(SECOND, person.delivery_reason).delivery
+    degraded.ledger.record(trained.id, ReleaseState.ABORTED, trained, why="test")
+    rules = failed_rules(decide_to_retrain.fn(MODEL, CAUSE, SECOND))
+    assert rules == {"once a cause", "cooldown", "budget"}
+
+
+def test_a_retraining_that_a_lost_event_should_have_started_is_found_until_it_ended(
+    degraded: Workspace,
+) -> None:
+    missed = find_missed_retraining.fn(MODEL)
+    assert missed is not None
+    assert (missed.cause, missed.as_of) == (CAUSE, FIRST + 2 * WEEK)
+    assert degraded.ledger.decisions(MODEL) == ()
+
+    decision = decide_to_retrain.fn(MODEL, CAUSE, missed.as_of)
+    assert decision.key == missed.key
+    note_outcome.fn(decision, ended(decision))
+    assert find_missed_retraining.fn(MODEL) is None
+
+
+def test_nothing_is_missed_of_a_model_without_windows(workspace: Workspace) -> None:
+    assert find_missed_retraining.fn(MODEL) is None
+
+
+def test_an_event_about_an_older_window_is_decided_by_what_is_known_since(
+    degraded: Workspace,
+) -> None:
+    decision = decide_to_retrain.fn(MODEL, CAUSE, FIRST + WEEK)
+    assert decision.as_of == FIRST + 2 * WEEK
+
+
+def test_rows_since_the_located_change_are_what_a_retraining_learns(degraded: Workspace) -> None:
+    write_config(degraded.project.root, retraining="rows: since change")
+    decision = decide_to_retrain.fn(MODEL, CAUSE, SECOND)
+    assert decision.rows_since == FIRST + WEEK
+
+    delivery = open_delivery.fn(MODEL, decision.delivery_reason, SECOND, None, decision.rows_since)
+    assert delivery.since == decision.rows_since
+    assert delivery.training.span.start == decision.rows_since
+    assert delivery.training.rows == 144

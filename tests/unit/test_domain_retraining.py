@@ -4,17 +4,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from modelyard.domain.causes import JudgedWindow, RetrainingCause
 from modelyard.domain.drift import DriftOutcome
 from modelyard.domain.performance import PerformanceOutcome
 from modelyard.domain.quality import QualityOutcome
+from modelyard.domain.releases import Release, ReleaseState
 from modelyard.domain.retraining import (
-    JudgedWindow,
-    RetrainingCause,
     RetrainingDecision,
     RetrainingPolicy,
     RetrainingState,
     RetrainingVerdict,
     decide_retraining,
+    kept_in_a_row,
 )
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
@@ -23,14 +24,23 @@ PERFORMANCE, DRIFT = RetrainingCause.PERFORMANCE, RetrainingCause.DRIFT
 
 
 def windows(marks: str) -> tuple[JudgedWindow, ...]:
-    """Make one window a mark: p degraded, d drifted, b both, x broken data, . quiet."""
+    """Make one window a mark: p degraded, d drifted, b both, x broken data, . quiet; without
+    labels u drifted, t too few rows to tell, _ quiet."""
     return tuple(
         JudgedWindow(
             id=f"w{number}",
             start=NOW - (len(marks) - number) * DAY,
             end=NOW - (len(marks) - number - 1) * DAY,
-            drift=DriftOutcome.DRIFTED if mark in "dbx" else DriftOutcome.STABLE,
-            performance=PerformanceOutcome.DEGRADED if mark in "pbx" else PerformanceOutcome.OK,
+            drift=DriftOutcome.DRIFTED
+            if mark in "dbxu"
+            else DriftOutcome.TOO_FEW_ROWS
+            if mark == "t"
+            else DriftOutcome.STABLE,
+            performance=PerformanceOutcome.DEGRADED
+            if mark in "pbx"
+            else PerformanceOutcome.TOO_FEW_LABELS
+            if mark in "ut_"
+            else PerformanceOutcome.OK,
             quality=QualityOutcome.BROKEN if mark == "x" else QualityOutcome.OK,
         )
         for number, mark in enumerate(marks)
@@ -76,13 +86,55 @@ def test_k_of_the_last_n_windows_and_the_newest_must_show_it(marks: str, verdict
     assert decide(marks, RetrainingPolicy(k=2, n=5)).verdict is verdict
 
 
-def test_drift_alone_retrains_only_where_it_is_told_to() -> None:
+def test_drift_retrains_where_no_label_tells_whether_it_matters() -> None:
     told, untold = RetrainingPolicy(), RetrainingPolicy(on=frozenset({PERFORMANCE}))
 
-    assert decide("d", told).cause is DRIFT
-    assert decide("d", untold).verdict is RetrainingVerdict.ALERT_ONLY
-    assert "does not start a retraining" in decide("d", untold).reasons[1].words
+    assert decide("u", told).cause is DRIFT
+    assert decide("u", untold).verdict is RetrainingVerdict.ALERT_ONLY
+    assert "does not start a retraining" in decide("u", untold).reasons[1].words
     assert decide("b", untold).cause is PERFORMANCE
+
+
+@pytest.mark.parametrize("marks", ["d", "ddd", "duu", ".dtu"])
+def test_drift_without_effect_on_performance_alerts_and_does_not_retrain(marks: str) -> None:
+    decision = decide(marks)
+
+    assert decision.verdict is RetrainingVerdict.ALERT_ONLY
+    assert "without effect" in decision.reasons[1].words
+    assert decide(marks, RetrainingPolicy(harmless_drift="retrain")).cause is DRIFT
+
+
+def test_labels_from_before_the_drift_say_nothing_about_it() -> None:
+    assert decide("d.uu").cause is DRIFT
+
+
+def test_drift_is_learnt_only_from_rows_that_drifted() -> None:
+    decision = decide("u", drift_labels=499)
+
+    assert decision.verdict is RetrainingVerdict.WAIT
+    assert failed(decision) == ["labels of the drift"]
+    assert decide("p", drift_labels=0).verdict is RetrainingVerdict.RETRAIN
+
+
+def test_labels_that_come_late_are_judged_by_the_newest_window_that_has_them() -> None:
+    late = decide("..p__", RetrainingPolicy(k=1, n=1))
+
+    assert late.cause is PERFORMANCE
+    assert late.window_id == "w4"
+    assert decide("..p_", RetrainingPolicy(k=1, n=1)).key == late.key
+    assert decide("..p.__").verdict is RetrainingVerdict.WAIT
+    assert decide("p.p__", RetrainingPolicy(k=2, n=3)).reasons[0].figure == "2 of 3"
+
+
+def test_every_rule_with_a_number_tells_its_figure_and_its_limit() -> None:
+    decision = decide("p", retrainings=(NOW - timedelta(hours=5),), kept_in_a_row=1, new_labels=700)
+    told = {reason.rule: (reason.figure, reason.limit) for reason in decision.reasons}
+
+    assert told["cause"] == ("1 of 1", "1 of 1")
+    assert told["circuit breaker"] == ("1", "fewer than 3")
+    assert told["cooldown"] == ("5:00:00", "at least 1 day, 0:00:00")
+    assert told["budget"] == ("1", "fewer than 3")
+    assert told["new labels"] == ("700", "at least 500")
 
 
 def test_performance_outranks_drift() -> None:
@@ -156,10 +208,47 @@ def test_one_cause_in_one_window_retrains_once() -> None:
     assert failed(again) == ["once a cause"]
     assert decide("pp").key != first.key
     assert decide("p", model="other").key != first.key
-    assert decide("d").key != first.key
+    assert decide("u").key != first.key
 
 
 def test_a_decision_survives_json() -> None:
     decision = decide(retrainings=(NOW - timedelta(hours=5),))
 
     assert RetrainingDecision.model_validate_json(decision.model_dump_json()) == decision
+
+
+def _release(number: int, state: ReleaseState) -> Release:
+    at = NOW + number * DAY
+    return Release(
+        id=f"r{number}",
+        model="bikes",
+        version=None,
+        state=state,
+        opened_at=at,
+        changed_at=at,
+        events=(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("states", "kept"),
+    [("kkk", 3), ("kck", 1), ("kak", 2), ("", 0), ("ckk", 2), ("krk", 1)],
+)
+def test_only_kept_champions_since_the_last_promotion_are_in_a_row(states: str, kept: int) -> None:
+    kinds = {
+        "k": ReleaseState.KEPT_CHAMPION,
+        "c": ReleaseState.CHAMPION,
+        "r": ReleaseState.RETIRED,
+        "a": ReleaseState.ABORTED,
+    }
+    releases = [_release(number, kinds[state]) for number, state in enumerate(states)]
+    everything = {release.id for release in releases}
+
+    assert kept_in_a_row(releases, everything, None) == kept
+
+
+def test_a_person_who_looked_and_deliveries_by_persons_do_not_count_as_kept() -> None:
+    releases = [_release(number, ReleaseState.KEPT_CHAMPION) for number in range(4)]
+
+    assert kept_in_a_row(releases, {"r0", "r1", "r2", "r3"}, NOW + DAY) == 2
+    assert kept_in_a_row(releases, {"r0", "r2"}, None) == 2

@@ -216,8 +216,11 @@ def decision_page(model: str, decision: RetrainingDecision) -> str:
         (
             f"# Retraining of {model}: {decision.verdict.upper()}",
             table(
-                ("", "rule", "finding"),
-                [("✓" if r.passed else "✗", r.rule, r.words) for r in decision.reasons],
+                ("", "rule", "figure", "limit", "finding"),
+                [
+                    ("✓" if r.passed else "✗", r.rule, r.figure, r.limit, r.words)
+                    for r in decision.reasons
+                ],
             ),
             f"Wait until {decision.wait_until:%Y-%m-%d %H:%M} UTC." if decision.wait_until else "",
         )

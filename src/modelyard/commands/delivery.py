@@ -11,6 +11,7 @@ from rich.table import Table
 
 from modelyard.commands.running import console, load_flow, shown_steps
 from modelyard.domain.data_checks import Checked, Level
+from modelyard.domain.deliveries import DeliveryOutcome
 
 Model = Annotated[str, typer.Argument(help="Name of a config under configs/models/.")]
 AsOf = Annotated[
@@ -61,18 +62,7 @@ def deliver(
     if as_json:
         console.print_json(outcome.model_dump_json())
     else:
-        show_checks(outcome.checked)
-        if outcome.gated is not None:
-            show_gate(outcome.gated)
-        if outcome.rollout is not None and not outcome.rollout.ended:
-            from modelyard.commands.rollouts import show_rollout
-
-            show_rollout(outcome.rollout)
-        elif outcome.version:
-            console.print(
-                f"[green]{model} {outcome.version} serves at[/] [bold]{outcome.url}[/]  "
-                f"([dim]curl {outcome.url}/version[/])"
-            )
+        show_delivery(model, outcome)
     if outcome.gated is None or not outcome.gated.promotes:
         raise typer.Exit(3)
 
@@ -122,19 +112,31 @@ def retrain(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Ask the controller whether to retrain, and deliver if it says so; 3 where it does not."""
-    from modelyard.domain.retraining import RetrainingVerdict
+    """Ask the controller whether to retrain, and deliver if it says so.
 
+    It ends with 3 where the controller does not agree, the rows may not be trained on, or the gate
+    keeps the champion.
+    """
     flow = load_flow("flows.model_retraining", "retrain_model", model, verbose=verbose)
-    decision = _run(flow, model, cause=cause, as_of=as_of)
+    retraining = _run(flow, model, cause=cause, as_of=as_of)
+    decision, delivery = retraining.decision, retraining.delivery
     if as_json:
-        console.print_json(decision.model_dump_json())
+        shown = decision.model_dump(mode="json") | {
+            "outcome": retraining.words,
+            "delivery": delivery and delivery.model_dump(mode="json"),
+        }
+        console.print_json(data=shown)
     else:
-        table = Table("", "rule", "finding", title=f"Retraining of {model}: {decision.verdict}")
+        title = f"Retraining of {model}: {decision.verdict}"
+        table = Table("", "rule", "figure", "limit", "finding", title=title)
         for reason in decision.reasons:
-            table.add_row("✓" if reason.passed else "✗", reason.rule, reason.words)
+            mark = "✓" if reason.passed else "✗"
+            table.add_row(mark, reason.rule, reason.figure, reason.limit, escape(reason.words))
         console.print(table)
-    if decision.verdict is not RetrainingVerdict.RETRAIN:
+        if delivery is not None:
+            show_delivery(model, delivery)
+        console.print(f"{model}: {retraining.words}.")
+    if delivery is None or delivery.gated is None or not delivery.gated.promotes:
         raise typer.Exit(3)
 
 
@@ -168,6 +170,23 @@ def reconcile(model: Model, as_json: AsJson = False, verbose: Verbose = False) -
         console.print(f"{finding.words}: {mark}")
     if not all(finding.mended for finding in findings):
         raise typer.Exit(3)
+
+
+def show_delivery(model: str, outcome: DeliveryOutcome) -> None:
+    """Print what the rows and the gate said, and what serves now."""
+    if outcome.checked is not None:
+        show_checks(outcome.checked)
+    if outcome.gated is not None:
+        show_gate(outcome.gated)
+    if outcome.rollout is not None and not outcome.rollout.ended:
+        from modelyard.commands.rollouts import show_rollout
+
+        show_rollout(outcome.rollout)
+    elif outcome.version:
+        console.print(
+            f"[green]{model} {outcome.version} serves at[/] [bold]{outcome.url}[/]  "
+            f"([dim]curl {outcome.url}/version[/])"
+        )
 
 
 def show_checks(checked: Checked) -> None:

@@ -13,10 +13,10 @@ from rich.table import Table
 
 from modelyard.commands.delivery import AsJson, Model
 from modelyard.commands.running import console, use_platform
-from modelyard.domain.incidents import WindowIncident, lasted, recalled, what_to_do
-from modelyard.domain.monitoring import IncidentCause
-from modelyard.errors import ConfigError
-from modelyard.ledger import Incident, Ledger
+from modelyard.domain.incidents import WindowIncident, lasted, recalled, settled_notice, what_to_do
+from modelyard.domain.monitoring import WINDOW_CAUSES, IncidentCause
+from modelyard.errors import ConfigError, InvalidInputError
+from modelyard.ledger import Incident, Ledger, acting_person
 from modelyard.project import Project
 
 
@@ -34,12 +34,22 @@ def incidents(
     everything: Annotated[
         bool, typer.Option("--all", help="Those that are resolved as well.")
     ] = False,
+    resolve: Annotated[
+        IncidentCause | None,
+        typer.Option(help="Resolve the open incident of this cause: what is still wrong reopens."),
+    ] = None,
+    why: Annotated[str, typer.Option(help="Why it is resolved; goes into its history.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show what is wrong with a model: since when, what is suspect, what to do."""
+    """Show what is wrong with a model: since when, what is suspect, what to do.
+
+    Resolving `retraining` lets the controller retrain again after its circuit breaker opened.
+    """
     project = Project.find()
     name = project.model(model).name
     ledger = Ledger.open(project.ledger_url)
+    if resolve is not None:
+        _resolve(ledger, name, resolve, why)
     found = ledger.incidents(name, open_only=not everything)
     if as_json:
         shown = [incident.model_dump(mode="json") for incident in found]
@@ -52,6 +62,24 @@ def incidents(
     for incident in found:
         if incident.resolved_at is None:
             console.print(_details(incident), soft_wrap=True)
+
+
+def _resolve(ledger: Ledger, model: str, cause: IncidentCause, why: str) -> None:
+    opened = [incident for incident in ledger.incidents(model) if incident.cause == cause]
+    if not opened:
+        known = ", ".join(incident.cause for incident in ledger.incidents(model)) or "none"
+        raise InvalidInputError(f"{model} has no open incident {cause!s}. Open: {known}.")
+    by, now = acting_person(), datetime.now(UTC)
+    # Windows live in event time: one that ends later must be able to open it again.
+    at = opened[0].updated_at if cause in WINDOW_CAUSES else now
+    ledger.resolve_incident(
+        model,
+        cause,
+        at,
+        lambda _: settled_notice(model, cause, by, why or "No reason was given."),
+        now=now,
+        more={"resolved_by": by, "why": why},
+    )
 
 
 def _table(found: tuple[Incident, ...]) -> Table:

@@ -19,9 +19,10 @@ from modelyard.adapters.platform.parts import read_platform
 from modelyard.adapters.replay import Replay, Traffic
 from modelyard.adapters.workspace import Workspace
 from modelyard.commands.running import console
+from modelyard.domain.causes import RetrainingCause
+from modelyard.domain.deliveries import Retraining
 from modelyard.domain.monitoring import IncidentCause, WindowRecord
 from modelyard.domain.releases import UNFINISHED, Release
-from modelyard.domain.retraining import RetrainingCause, RetrainingDecision
 from modelyard.domain.windows import Window
 from modelyard.errors import ConflictError
 
@@ -38,7 +39,7 @@ def run_replay(
     url: str,
     *,
     monitor: Callable[..., list[WindowRecord]],
-    retrain: Callable[..., RetrainingDecision],
+    retrain: Callable[..., Retraining],
     source: str | None,
     start: datetime | None,
     end: datetime | None,
@@ -97,7 +98,7 @@ class _Loop:
         replay: Replay,
         model: str,
         monitor: Callable[..., list[WindowRecord]],
-        retrain: Callable[..., RetrainingDecision],
+        retrain: Callable[..., Retraining],
     ) -> None:
         self._workspace = workspace
         self._replay = replay
@@ -156,7 +157,7 @@ class _Loop:
             if decided is not None:
                 return decided
         cause = RetrainingCause.SCHEDULE
-        return str(self._retrain(self._model, cause=cause, as_of=window.end).verdict)
+        return self._retrain(self._model, cause=cause, as_of=window.end).words
 
     def _wait_for_platform(self, window: Window) -> str | None:
         """Wait until the automation's flow run has decided on a window, and its delivery ended."""

@@ -268,7 +268,10 @@ class Retraining(Section):
     """When a model is trained again."""
 
     on: tuple[Literal["performance", "drift"], ...] = ("performance", "drift")
-    """Which alarms may lead to retraining."""
+    """Which alarms may lead to retraining. Drift does where labels do not tell, or not yet, whether
+    it matters."""
+    harmless_drift: Literal["alert", "retrain"] = "alert"
+    """What drift leads to where labels of drifted rows show the performance that was promised."""
     windows: KOfN = KOfN(k=1, n=1)
     """At least k of the last n windows alarmed, the newest among them."""
     cooldown: Duration = timedelta(days=1)
@@ -276,7 +279,13 @@ class Retraining(Section):
     budget: Budget = Budget(count=3, period=timedelta(days=7))
     """At most so many retrainings within the period."""
     min_new_labels: Annotated[int, Field(ge=0)] = 500
-    """Matured labels since the last training, below which retraining waits."""
+    """Matured labels since the last training, below which retraining waits; on drift, labels since
+    it began as well."""
+    max_kept: Annotated[int, Field(ge=1)] = 3
+    """After so many retrainings in a row that kept the champion, a person must look."""
+    rows: Literal["training window", "since change"] = "training window"
+    """Which rows a retraining learns: those of training.window, or of them those since the change
+    that monitoring located, where these are enough."""
     schedule: Cron | None = None
     """Cron schedule (UTC) of retraining whatever the windows say."""
 

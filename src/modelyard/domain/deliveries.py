@@ -5,6 +5,7 @@ from __future__ import annotations
 from modelyard.domain.data_checks import Checked
 from modelyard.domain.gate import Gated
 from modelyard.domain.releases import Delivery, Registration
+from modelyard.domain.retraining import RetrainingDecision
 from modelyard.domain.rollout import RolloutReport
 from modelyard.domain.values import Value
 
@@ -54,3 +55,23 @@ class DeliveryOutcome(Value):
             url=None if rollout.service is None else rollout.service.url,
             rollout=rollout,
         )
+
+
+class Retraining(Value):
+    """What the controller decided, and what came of it."""
+
+    decision: RetrainingDecision
+    delivery: DeliveryOutcome | None = None
+    """None where it was not to retrain."""
+
+    @property
+    def words(self) -> str:
+        """Say what happened, in a few words."""
+        done = self.delivery
+        if done is None:
+            return str(self.decision.verdict)
+        if done.gated is None:
+            return "blocked by its training data"
+        if done.version is None:
+            return "retrained, champion kept"
+        return f"retrained as {done.version}"

@@ -209,6 +209,34 @@ def damage_over(model: str) -> Notice:
     )
 
 
+def stopped_notice(model: str, kept: int) -> Notice:
+    """Return what people are told when the controller stops retraining by itself."""
+    body = f"{kept} retrainings in a row kept the champion."
+    return Notice(
+        kind=NoticeKind.OPENED,
+        title=f"{model}: {IncidentCause.RETRAINING} has stopped",
+        body=f"{body}\n\n{what_to_do(model, IncidentCause.RETRAINING)}",
+    )
+
+
+def going_on_notice(model: str) -> Notice:
+    """Return what people are told when the controller retrains by itself again."""
+    return Notice(
+        kind=NoticeKind.RESOLVED,
+        title=f"{model}: {IncidentCause.RETRAINING} goes on",
+        body="The controller may retrain again.",
+    )
+
+
+def settled_notice(model: str, cause: str, by: str, why: str) -> Notice:
+    """Return what people are told when a person resolves an incident."""
+    return Notice(
+        kind=NoticeKind.RESOLVED,
+        title=f"{model}: {cause} was resolved by {by}",
+        body=f"{why}\n\nWhat is still wrong is told anew.",
+    )
+
+
 def what_to_do(model: str, cause: IncidentCause) -> str:
     """Return what a person can do about an incident."""
     return {
@@ -226,6 +254,11 @@ def what_to_do(model: str, cause: IncidentCause) -> str:
         IncidentCause.LOG: (
             "Monitoring goes on without the rows of these files. Restore them from a backup under "
             "their names without `.damaged`, or move them away: either ends the incident."
+        ),
+        IncidentCause.RETRAINING: (
+            f"Nothing is retrained by itself until then. Look at why the gate keeps the champion "
+            f"(page gate-{model}). `modelyard retrain {model}` tries once more as you; `modelyard "
+            f"incidents {model} --resolve retraining` lets the controller go on."
         ),
     }[cause]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
+from modelyard.domain.causes import JudgedWindow
 from modelyard.domain.drift import DriftOutcome, DriftVerdict
 from modelyard.domain.drift_history import WindowShares
 from modelyard.domain.estimation import Estimate
 from modelyard.domain.metrics import Interval
 from modelyard.domain.performance import PerformanceOutcome, PerformanceVerdict
 from modelyard.domain.quality import QualityOutcome, QualityVerdict
-from modelyard.domain.retraining import JudgedWindow
 from modelyard.domain.values import Value
 from modelyard.domain.windows import Window
 
@@ -31,6 +31,9 @@ class IncidentCause(StrEnum):
     LOG = "inference log"
     """Files of the inference log that could not be read and were set aside."""
 
+    RETRAINING = "retraining"
+    """Retrainings that kept the champion again and again: the controller waits for a person."""
+
     @property
     def event(self) -> str:
         """Name of the Prefect event that tells of it."""
@@ -41,7 +44,12 @@ class IncidentCause(StrEnum):
             IncidentCause.TRAINING_DATA: "modelyard.training_data.blocked",
             IncidentCause.ROLLOUT: "modelyard.rollout.aborted",
             IncidentCause.LOG: "modelyard.log.damaged",
+            IncidentCause.RETRAINING: "modelyard.retraining.stopped",
         }[self]
+
+
+WINDOW_CAUSES = (IncidentCause.DATA, IncidentCause.PERFORMANCE, IncidentCause.DRIFT)
+"""Causes that windows open and resolve, in event time."""
 
 
 class WindowRecord(Value):
@@ -140,4 +148,6 @@ class WindowRecord(Value):
             drift=self.drift.outcome,
             performance=self.performance.outcome,
             quality=self.quality.outcome,
+            realized=self.performance.realized.value if self.performance.realized else None,
+            moved=max((finding.effect for finding in self.drift.findings), default=None),
         )

@@ -106,6 +106,8 @@ class Reference(Value):
     as_of: datetime | None
     newest: datetime | None
     """Event time of the newest row that there was: later ones are not looked at."""
+    since: datetime | None = None
+    """Rows with an earlier event time were not looked at; None: all were."""
     files: tuple[SourceFile, ...]
     """Empty for a source that is no file."""
     sample: str
@@ -151,6 +153,9 @@ class Delivery(Value):
     holdout: Snapshot
     bump: str | None = None
     """MAJOR, MINOR or PATCH where a person asked for at least that."""
+    since: datetime | None = None
+    """Only rows from this moment on were taken: the change that a retraining answers; None is all
+    that the config says."""
     infinite: dict[str, int] = Field(default_factory=dict)
     """Infinite cells of the source by column, which were read as missing."""
 

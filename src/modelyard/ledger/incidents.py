@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -91,9 +91,11 @@ class Incidents:
         notice: Callable[[Incident], Notice] | None = None,
         *,
         now: datetime,
+        more: Mapping[str, Any] | None = None,
     ) -> bool:
         """Resolve the open incident of a cause; return whether there was one.
 
+        `more` is added to its details.
         A window that is older than the incident's last one says nothing about it.
         """
         same = (incidents.c.model == model) & (incidents.c.cause == cause)
@@ -104,7 +106,10 @@ class Incidents:
             if incident is None:
                 return False
             this = incidents.c.id == incident.id
-            connection.execute(incidents.update().where(this).values(resolved_at=at))
+            details = {**incident.details, **(more or {})}
+            connection.execute(
+                incidents.update().where(this).values(resolved_at=at, details=details)
+            )
             if notice is not None:
                 _queue(connection, incident, notice(incident), now)
         return True

@@ -26,6 +26,7 @@ def refer_to_rows(
     rows: pd.DataFrame,
     as_of: datetime | None,
     newest: datetime | None,
+    since: datetime | None,
 ) -> Reference:
     """Describe where rows are and how they were chosen; `newest` is the last event time of all."""
     return Reference(
@@ -33,6 +34,7 @@ def refer_to_rows(
         config=recorded_config(config),
         as_of=as_of,
         newest=newest,
+        since=since,
         files=_files(project, config),
         sample=hash_sample(rows),
     )
@@ -41,7 +43,9 @@ def refer_to_rows(
 def read_reference(reference: Reference, project: Project) -> pd.DataFrame:
     """Read the rows of a reference from their source again. Raises DataError, ConfigError."""
     config = _config(reference, project)
-    selection = select_rows(config, project.root, reference.as_of, newest=reference.newest)
+    selection = select_rows(
+        config, project.root, reference.as_of, newest=reference.newest, since=reference.since
+    )
     return selection.part(reference.part)
 
 

@@ -34,19 +34,27 @@ class Selection(NamedTuple):
 
 
 def select_rows(
-    config: ModelConfig, root: Path, as_of: datetime | None, *, newest: datetime | None = None
+    config: ModelConfig,
+    root: Path,
+    as_of: datetime | None,
+    *,
+    newest: datetime | None = None,
+    since: datetime | None = None,
 ) -> Selection:
     """Read a source and split its rows by the config's holdout and training window: by time, or,
     where the rows have none, by a hash of what each is known by.
 
     Only rows that could have been trained on at the moment `as_of` are taken, and none with an
-    event time after `newest`. Raises DataError, also where no row is left to train on.
+    event time after `newest` or before `since`: a share is held out of what is left. Raises
+    DataError, also where no row is left to train on.
     """
     rows = read_rows(config.data, root=root, until=as_of, task=config.task)
     check_evaluation_columns(config, rows)
     rows = labelled(rows, config.data.target)
     if newest is not None and config.data.time is not None:
         rows = rows[rows[config.data.time] <= pd.Timestamp(newest)].reset_index(drop=True)
+    if since is not None and config.data.time is not None:
+        rows = rows[rows[config.data.time] >= pd.Timestamp(since)].reset_index(drop=True)
     policy = config.evaluation.holdout
     if len(rows) < 2:
         raise DataError(

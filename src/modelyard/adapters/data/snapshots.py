@@ -35,7 +35,12 @@ class Found(NamedTuple):
 
 
 def store_snapshot(
-    project: Project, config: ModelConfig, selection: Selection, part: Part, as_of: datetime | None
+    project: Project,
+    config: ModelConfig,
+    selection: Selection,
+    part: Part,
+    as_of: datetime | None,
+    since: datetime | None = None,
 ) -> Snapshot:
     """Store rows as Parquet under their fingerprint; the same rows are stored once.
 
@@ -55,7 +60,9 @@ def store_snapshot(
         span=span_of(rows, config.data.time),
         columns=column_digests(rows),
         reference=(
-            None if copied else refer_to_rows(project, config, part, rows, as_of, everything.end)
+            None
+            if copied
+            else refer_to_rows(project, config, part, rows, as_of, everything.end, since)
         ),
     )
 

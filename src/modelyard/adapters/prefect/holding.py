@@ -14,18 +14,20 @@ WAIT_SECONDS = 3600.0
 
 
 @contextmanager
-def hold_model(model: str, *, wait: bool = True) -> Iterator[None]:
+def hold_model(model: str, *, wait: bool = True, purpose: str = "model") -> Iterator[None]:
     """Hold the right to change a model's releases, once who holds it now has ended.
+
+    Another `purpose` is another right, which does not wait for this one.
 
     Raises ConflictError where it is held by another, at once or after an hour of waiting.
     """
     ledger = Workspace.find().ledger
     with ExitStack() as held:
         try:
-            held.enter_context(ledger.lock(model))
+            held.enter_context(ledger.lock(model, purpose=purpose))
         except ConflictError:
             if not wait:
                 raise
             with announced(f"Wait for the other delivery of {model}"):
-                held.enter_context(ledger.lock(model, wait_seconds=WAIT_SECONDS))
+                held.enter_context(ledger.lock(model, wait_seconds=WAIT_SECONDS, purpose=purpose))
         yield

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
@@ -10,8 +12,14 @@ from prefect.exceptions import ObjectNotFound
 from modelyard.adapters.prefect.steps import announced
 
 
-def run_later(flow: str, model: str, at: datetime, key: str) -> bool:
-    """Have `flow/model` run at a time; False where no such deployment exists.
+def run_later(
+    flow: str,
+    model: str,
+    at: datetime | None = None,
+    key: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> bool:
+    """Have `flow/model` run at a time, or now; False where no such deployment exists.
 
     Asking again with the same `key` is no second run.
     """
@@ -19,7 +27,7 @@ def run_later(flow: str, model: str, at: datetime, key: str) -> bool:
         try:
             run_deployment(
                 f"{flow}/{model}",
-                parameters={"model": model},
+                parameters={"model": model, **(parameters or {})},
                 scheduled_time=at,
                 timeout=0,
                 idempotency_key=key,
