@@ -62,7 +62,10 @@ def refit_candidate(delivery: Delivery, candidate: Candidate, gated: Gated) -> C
 def _train(workspace: Workspace, delivery: Delivery) -> Candidate:
     config = workspace.project.model(delivery.model)
     with workspace.tracking.training_run(delivery) as mlflow_run_id:
-        workspace.tracking.log_params(describe_recipe(config.training, delivery.contract))
+        workspace.tracking.log_params(
+            describe_recipe(config.training, delivery.contract)
+            | ({"rows_since": delivery.since.isoformat()} if delivery.since else {})
+        )
         checked = workspace.ledger.release_by_id(delivery.id).payload(ReleaseState.CHECKED)
         if checked is not None:
             workspace.tracking.log_json(mlflow_run_id, checked, "checks.json")
@@ -119,7 +122,7 @@ def _fit(
     folder = project.candidate_folder(delivery.id, "final" if with_holdout else "")
     context = "training and holdout" if with_holdout else "training"
     tracking.log_rows(rows, learnt.fingerprint[:12], context, delivery.contract.target)
-    fit = fit_recipe(config.training, delivery.contract, rows, holdout, folder)
+    fit = fit_recipe(config.training, delivery.contract, rows, holdout, folder, config.data.time)
     released = with_holdout or not config.training.include_holdout
     uri = tracking.log_model(
         fit.pipeline, fit.stored, folder, fit.features, model_pins, released=released

@@ -117,3 +117,10 @@ def test_a_release_that_learnt_the_holdout_says_so() -> None:
     assert "Gate, before the holdout was learnt:" in write_changelog(
         "1.0.1", DAY, "r", after, gated()
     )
+
+
+def test_rows_since_a_located_change_are_told() -> None:
+    since = datetime(2024, 1, 22, tzinfo=UTC)
+    changes = compare_releases(facts("a", 200), facts("b", 100, since=since), None)
+
+    assert "only rows since 2024-01-22 00:00, where monitoring located a change" in changes.data

@@ -151,6 +151,10 @@ def _time(config: ModelConfig) -> Iterator[Problem]:
         yield Problem(("data", "label_delay"), f"{needs}.")
     if config.training.window != "all":
         yield Problem(("training", "window"), f"{needs}; or write all.")
+    if config.training.half_life is not None:
+        yield Problem(("training", "half_life"), f"{needs}: the age of a row; or remove it.")
+    if config.retraining.rows == "since change":
+        yield Problem(("retraining", "rows"), f"{needs}; or write training window.")
     if config.evaluation.holdout.span is not None:
         yield Problem(("evaluation", "holdout"), f"{needs}; or write a share like `newest 20%`.")
 

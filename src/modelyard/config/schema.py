@@ -183,6 +183,9 @@ class Training(Section):
     """Keyword arguments of the estimator, or of the pipeline function."""
     window: WindowOrAll = "all"
     """Train on the newest rows of this span of event time, or on all of them."""
+    half_life: PositiveDuration | None = None
+    """A row that is older by this span than the newest counts half as much; null: all count alike.
+    The estimator must take sample weights."""
     include_holdout: bool = True
     """Once the gate has said promote, fit once more with the holdout's rows, and release that fit.
 

@@ -148,6 +148,10 @@ def _data_changes(
     if old is None or new is None or old.fingerprint == new.fingerprint:
         return ()
     lines = [f"trained on {_rows(new)}; was {_rows(old)}"]
+    if after.since is not None:
+        lines.append(
+            f"only rows since {after.since:%Y-%m-%d %H:%M}, where monitoring located a change"
+        )
     if rows is None:
         return (*lines, "which rows came and went is unknown: the former ones are not stored")
     lines.append(f"{rows.added:,} rows came, {rows.removed:,} went, {rows.shared:,} stayed")

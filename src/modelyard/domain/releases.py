@@ -229,6 +229,8 @@ class ReleaseFacts(Value):
     environment: dict[str, str] = Field(default_factory=dict)
     """Python, platform and code revision."""
     learnt: Learnt | None = None
+    since: datetime | None = None
+    """The change before which no row was learnt, where monitoring located one."""
 
 
 class Registration(Value):
@@ -338,4 +340,5 @@ def facts_of(delivery: Delivery, candidate: Candidate) -> ReleaseFacts:
         requirements=candidate.requirements,
         environment=candidate.environment,
         learnt=rows_learnt(delivery, with_holdout=candidate.learnt_holdout),
+        since=delivery.since,
     )

@@ -14,9 +14,11 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from modelyard.adapters.data.times import as_datetime64
 from modelyard.adapters.learning.outcomes import as_labels
 from modelyard.adapters.learning.pipelines import build_pipeline, fit_pipeline
 from modelyard.config import Training
+from modelyard.domain.row_weights import age_weights
 from modelyard.domain.values import Contract
 from modelyard.errors import RequestError
 from modelyard.serving.estimators import EstimatorPredictor
@@ -45,12 +47,19 @@ def fit_recipe(
     rows: pd.DataFrame,
     holdout: pd.DataFrame,
     folder: Path,
+    time_column: str | None = None,
 ) -> Fit:
-    """Fit a recipe on rows, store the model below `folder` and what it says about the holdout."""
+    """Fit a recipe on rows, store the model below `folder` and what it says about the holdout.
+
+    `time_column` holds the event time, by which `training.half_life` weights rows.
+    """
     features = prepare_features(rows, contract)
     labels = as_labels(rows[contract.target], contract)
+    weights = None
+    if training.half_life is not None and time_column is not None:
+        weights = age_weights(as_datetime64(rows[time_column]), training.half_life)
     started = time.perf_counter()
-    pipeline = fit_pipeline(build_pipeline(training, contract), features, labels)
+    pipeline = fit_pipeline(build_pipeline(training, contract), features, labels, weights)
     seconds = time.perf_counter() - started
     stored = save_model(pipeline, folder, sample=features.head(1000))
     try:

@@ -17,8 +17,10 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
+from sklearn.utils.validation import has_fit_parameter
 
 from modelyard.config import Training
+from modelyard.config.values import format_duration
 from modelyard.domain.values import ColumnKind, Contract, MLTask
 from modelyard.errors import ConfigError
 from modelyard.serving.predictor import model_code
@@ -52,12 +54,33 @@ def build_pipeline(training: Training, contract: Contract) -> BaseEstimator:
 
 
 def fit_pipeline(
-    pipeline: BaseEstimator, features: pd.DataFrame, target: np.ndarray
+    pipeline: BaseEstimator,
+    features: pd.DataFrame,
+    target: np.ndarray,
+    weights: np.ndarray | None = None,
 ) -> BaseEstimator:
-    """Fit a clone, so that the recipe stays unfitted. Raises ModelCodeError where it cannot be."""
+    """Fit a clone, so that the recipe stays unfitted.
+
+    `weights` say how much each row counts, shape (rows,). Raises ModelCodeError where it cannot be
+    fitted, ConfigError for weights that the estimator does not take.
+    """
+    weighted = {} if weights is None else {_weight_parameter(pipeline): weights}
     with model_code(f"to learn {len(features):,} rows"):
         fitted: Any = clone(pipeline)
-        return fitted.fit(features, target)
+        return fitted.fit(features, target, **weighted)
+
+
+def _weight_parameter(pipeline: BaseEstimator) -> str:
+    """Return the name under which a pipeline's fit hands sample weights to its last step."""
+    steps = pipeline.steps if isinstance(pipeline, Pipeline) else [("", pipeline)]
+    name, last = steps[-1]
+    if not has_fit_parameter(last, "sample_weight"):
+        raise ConfigError(
+            f"training.half_life: {type(last).__name__} takes no sample_weight, so rows cannot be "
+            "weighted by age. Remove half_life and let old rows leave by training.window, or take "
+            "an estimator that does, like sklearn.ensemble.HistGradientBoostingRegressor."
+        )
+    return f"{name}__sample_weight" if name else "sample_weight"
 
 
 def fit_baseline(task: MLTask, target: np.ndarray, metric: str) -> BaseEstimator:
@@ -83,6 +106,8 @@ def describe_recipe(training: Training, contract: Contract) -> dict[str, Any]:
         "window": str(training.window),
         "features": ", ".join(contract.names()),
     }
+    if training.half_life is not None:
+        recipe["half_life"] = format_duration(training.half_life)
     if training.pipeline:
         function = locate(training.pipeline)
         source = inspect.getsource(inspect.getmodule(function) or function)

@@ -35,7 +35,8 @@ def refit(job: dict[str, Any]) -> dict[str, Any]:
     wanted = job["threads"]
     now = describe_threads().limits()
     with threadpool_limits({api: n for api, n in wanted.items() if now.get(api, n) != n}):
-        fit = fit_recipe(training, contract, rows, holdout, Path(job["folder"]))
+        folder, time = Path(job["folder"]), job.get("time")
+        fit = fit_recipe(training, contract, rows, holdout, folder, time)
         threads = describe_threads()
     return {
         "model_file": fit.stored.model_dump(mode="json"),

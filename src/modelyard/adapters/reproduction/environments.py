@@ -85,6 +85,7 @@ def refit(
     job = {
         "training": record.config["training"],
         "contract": contract,
+        "time": record.config["data"].get("time"),
         "folder": str(folder),
         "threads": record.threads.limits(),
         "packages": list(pins_of(record.requirements)),
