@@ -14,30 +14,32 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import get_current_settings
 
+from deployments.automations import automations_of
 from deployments.plan import plan
 from deployments.server import Server
-from deployments.specifications import automations_of, deployments_of
+from deployments.specifications import deployments_of
+from deployments.work_pools import work_pool_of
 from modelyard.adapters.platform.deployments import Change
 from modelyard.adapters.platform.parts import platform_id
 from modelyard.errors import ModelYardError, ServiceUnavailableError
-from modelyard.project import Project
+from modelyard.project import ROOT_VARIABLE, Project
 
 
 def apply(project: Project, *, dry_run: bool = False) -> list[Change]:
     """Make the differences between configs/ and Prefect; with `dry_run` only return them."""
-    work_pool = project.platform.orchestration.work_pool
+    platform = project.platform
     configs = [project.model(name) for name in project.model_names()]
     deployments = [
-        spec
-        for config in configs
-        for spec in deployments_of(config, project.platform, root=project.root)
+        spec for config in configs for spec in deployments_of(config, platform, root=project.root)
     ]
-    automations = [spec for config in configs for spec in automations_of(config)]
+    automations = [spec for config in configs for spec in automations_of(config, platform)]
     with get_client(sync_client=True) as client:
         server = Server(client, platform_id(project))
+        base = server.base_job_template(platform.orchestration.type)
+        work_pool = work_pool_of(platform, base, ROOT_VARIABLE)
         changes = plan(server.state(), platform_id(project), work_pool, deployments, automations)
         for change in () if dry_run else changes:
-            server.make(change, deployments, automations)
+            server.make(change, work_pool, deployments, automations)
     return changes
 
 

@@ -7,27 +7,29 @@ automation, a deployment) stays off when it is updated.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC
 from typing import Any
+from uuid import UUID
 
-from prefect.automations import AutomationCore, EventTrigger
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.client.schemas.objects import WorkPool
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import Automation
+from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
+from deployments.automations import AutomationSpec, as_automation, describe_automation
 from deployments.plan import Found, State
-from deployments.specifications import TAG, AutomationSpec, DeploymentSpec
+from deployments.specifications import TAG, DeploymentSpec
+from deployments.work_pools import MARK, PACKAGES, WorkPoolSpec
 from modelyard.adapters.platform.deployments import Change
+from modelyard.errors import ConfigError
 
 PROJECT_LABEL = "modelyard.project"
 _PAGE = 200
 _WORKING_DIRECTORY = "prefect.deployments.steps.set_working_directory"
-_RESOURCE = "prefect.resource.id"
-_DEPLOYMENT = "prefect.deployment."
-"""What the id of a deployment begins with in an event."""
 _RUN_BY_SCHEDULE = "by-config"
 """Slug of the schedule that configs/ ask for, beside any that a person added in the UI."""
 
@@ -45,21 +47,35 @@ class Server:
         """Return what the server had when this was made."""
         names = {deployment.id: name for name, deployment in self._deployments.items()}
         return State(
-            work_pools=frozenset(pool.name for pool in self._client.read_work_pools()),
+            work_pools={p.name: _found_work_pool(p) for p in self._client.read_work_pools()},
             deployments={n: _found_deployment(d) for n, d in self._deployments.items()},
-            automations={n: _found_automation(a, names) for n, a in self._automations.items()},
+            automations={
+                name: Found(
+                    project=_project_of(automation),
+                    fields=describe_automation(automation, names, self._block_name),
+                )
+                for name, automation in self._automations.items()
+            },
         )
+
+    def base_job_template(self, kind: str) -> dict[str, Any]:
+        """Return Prefect's own job template of a type of work pool."""
+        if kind == "process":
+            return ProcessWorker.get_default_base_job_template()
+        known = self._client.read_worker_metadata()
+        return known[PACKAGES[kind]][kind]["default_base_job_configuration"]
 
     def make(
         self,
         change: Change,
+        work_pool: WorkPoolSpec,
         deployments: Sequence[DeploymentSpec],
         automations: Sequence[AutomationSpec],
     ) -> None:
         """Make one planned change."""
         match change.kind, change.action:
             case "work pool", _:
-                self._create_work_pool(change.name)
+                self._put_work_pool(work_pool, exists=change.action == "update")
             case "deployment", "delete":
                 self._client.delete_deployment(self._deployments[change.name].id)
             case "deployment", _:
@@ -88,10 +104,20 @@ class Server:
             found |= {a.name: a for a in page if TAG in a.tags}
         return found
 
-    def _create_work_pool(self, name: str) -> None:
-        template = ProcessWorker.get_default_base_job_template()
+    def _put_work_pool(self, spec: WorkPoolSpec, *, exists: bool) -> None:
+        if exists:
+            limit, template = spec.at_once, spec.template
+            update = WorkPoolUpdate(concurrency_limit=limit, base_job_template=template)
+            self._client.update_work_pool(spec.name, update)
+            return
         self._client.create_work_pool(
-            WorkPoolCreate(name=name, type=ProcessWorker.type, base_job_template=template)
+            WorkPoolCreate(
+                name=spec.name,
+                description=MARK,
+                type=spec.type,
+                base_job_template=spec.template,
+                concurrency_limit=spec.at_once,
+            )
         )
 
     def _put_deployment(self, spec: DeploymentSpec) -> None:
@@ -118,35 +144,42 @@ class Server:
 
     def _put_automation(self, spec: AutomationSpec) -> None:
         existing = self._automations.get(spec.name)
-        deployment = self._client.read_deployment_by_name(spec.deployment)
-        runs_of = [self._client.read_deployment_by_name(name).id for name in spec.runs_of]
-        core = AutomationCore.model_validate(
-            {
-                "name": spec.name,
-                "description": spec.description,
-                "enabled": existing.enabled if existing else True,
-                "tags": [TAG, spec.model, _project_tag(self._project)],
-                "trigger": {
-                    "type": "event",
-                    "expect": [spec.event],
-                    "match": {_RESOURCE: spec.resource},
-                    "match_related": {_RESOURCE: [f"{_DEPLOYMENT}{known}" for known in runs_of]}
-                    if runs_of
-                    else {},
-                },
-                "actions": [
-                    {
-                        "type": "run-deployment",
-                        "deployment_id": deployment.id,
-                        "parameters": spec.parameters,
-                    }
-                ],
-            }
+        core = as_automation(
+            spec,
+            enabled=existing.enabled if existing else True,
+            tags=[TAG, spec.model, _project_tag(self._project)],
+            deployment_id=lambda name: self._client.read_deployment_by_name(name).id,
+            block_id=self._block_id,
         )
         if existing:
             self._client.update_automation(existing.id, core)
         else:
             self._client.create_automation(core)
+
+    def _block_id(self, place: str) -> UUID:
+        kind, _, name = place.partition("/")
+        try:
+            return self._client.read_block_document_by_name(name, kind).id
+        except ObjectNotFound as err:
+            raise ConfigError(
+                f"alerts: Prefect has no notification block {place}. Make one on the Blocks page "
+                "of its UI, or mend its name in configs/."
+            ) from err
+
+    def _block_name(self, block_id: UUID) -> str:
+        try:
+            block = self._client.read_block_document(block_id)
+        except ObjectNotFound:
+            return "a block that is gone"
+        return f"{block.block_type.slug if block.block_type else '?'}/{block.name}"
+
+
+def _found_work_pool(pool: WorkPool) -> dict[str, Any]:
+    """Describe a work pool in the words of `WorkPoolSpec.fields`; of others' only its type."""
+    if pool.description != MARK:
+        return {"type": pool.type}
+    template = pool.base_job_template
+    return {"type": pool.type, "at_once": pool.concurrency_limit, "template": template}
 
 
 def _found_deployment(deployment: DeploymentResponse) -> Found:
@@ -172,42 +205,20 @@ def _found_deployment(deployment: DeploymentResponse) -> Found:
     )
 
 
-def _described(schedule: Any) -> dict[str, Any]:
-    return {
-        "cron": getattr(schedule.schedule, "cron", None),
-        "timezone": schedule.schedule.timezone,
-        "parameters": schedule.parameters,
-    }
+def _described(stored: Any) -> dict[str, Any]:
+    """Describe a schedule in the words of `ScheduleSpec`."""
+    shown = stored.schedule.model_dump(mode="json")
+    rule = {key: shown[key] for key in ("cron", "interval", "rrule") if shown.get(key) is not None}
+    if "interval" in rule:
+        anchor = stored.schedule.anchor_date.astimezone(UTC).isoformat()
+        rule = {"interval": stored.schedule.interval.total_seconds(), "anchor_date": anchor}
+    return {"rule": rule, "timezone": shown["timezone"], "parameters": stored.parameters}
 
 
-def _found_automation(automation: Automation, names: dict[Any, str]) -> Found:
-    """Describe an automation in the words of `AutomationSpec.fields`."""
-    trigger, action = automation.trigger, automation.actions[0]
-    event = resource = deployment = parameters = None
-    runs_of: list[str] = []
-    if isinstance(trigger, EventTrigger):
-        shown = trigger.model_dump(mode="json")
-        event = ", ".join(sorted(shown["expect"]))
-        resource = shown["match"].get(_RESOURCE)
-        by_id = {f"{_DEPLOYMENT}{known}": name for known, name in names.items()}
-        related: dict[str, list[str]] = shown["match_related"]
-        runs_of = [by_id.get(known, known) for known in related.get(_RESOURCE, ())]
-    if isinstance(action, RunDeployment):
-        deployment = names.get(action.deployment_id)
-        parameters = action.parameters
+def _project_of(automation: Automation) -> str | None:
     prefix = _project_tag("")
     projects = [t.removeprefix(prefix) for t in automation.tags if t.startswith(prefix)]
-    return Found(
-        project=next(iter(projects), None),
-        fields={
-            "description": automation.description,
-            "event": event,
-            "resource": resource,
-            "runs_of": runs_of,
-            "deployment": deployment,
-            "parameters": parameters,
-        },
-    )
+    return next(iter(projects), None)
 
 
 def _project_tag(project: str) -> str:
@@ -227,7 +238,7 @@ def _schedules(spec: DeploymentSpec, existing: DeploymentResponse | None) -> lis
         was_active = [s.active for s in stored if s.slug == _RUN_BY_SCHEDULE]
         schedules.append(
             {
-                "schedule": {"cron": spec.schedule.cron, "timezone": spec.schedule.timezone},
+                "schedule": {**spec.schedule.rule, "timezone": spec.schedule.timezone},
                 "active": was_active[0] if was_active else True,
                 "parameters": spec.schedule.parameters,
                 "slug": _RUN_BY_SCHEDULE,

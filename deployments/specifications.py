@@ -1,4 +1,4 @@
-"""Which deployments and automations follow from configs/?"""
+"""Which deployments follow from configs/?"""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 
 from modelyard.config import ModelConfig, PlatformConfig
+from modelyard.config.scheduling import Schedule
 from modelyard.domain.values import Value
 from modelyard.errors import ConfigError, ModelYardError
 
@@ -28,18 +29,13 @@ ENTRYPOINTS: dict[FlowName, str] = {
     "reproduce": "flows.model_reproduction.reproduce_release",
 }
 
-EVENTS: dict[Literal["drift", "performance"], str] = {
-    "drift": "modelyard.drift.detected",
-    "performance": "modelyard.performance.degraded",
-}
-"""The event that each cause of retraining is told by."""
 
-
-class Schedule(Value):
+class ScheduleSpec(Value):
     """When a deployment runs by itself, and what such a run gets and one by hand does not."""
 
-    cron: str
-    timezone: str = "UTC"
+    rule: dict[str, str | float]
+    """As Prefect takes it: cron, interval with anchor_date, or rrule."""
+    timezone: str
     parameters: dict[str, Any]
 
 
@@ -52,11 +48,11 @@ class DeploymentSpec(Value):
     description: str
     parameter_schema: dict[str, Any]
     """JSON schema of the flow's parameters: what the run form shows."""
-    schedule: Schedule | None
+    schedule: ScheduleSpec | None
     """None for a deployment that runs on demand only."""
     work_pool: str
     working_directory: str
-    """Project folder: flow runs start in it, wherever the worker was started."""
+    """Project folder where flow runs run: they start in it, wherever the worker was started."""
 
     @property
     def name(self) -> str:
@@ -72,27 +68,6 @@ class DeploymentSpec(Value):
         }
 
 
-class AutomationSpec(Value):
-    """One automation: an event runs a deployment."""
-
-    name: str
-    model: str
-    description: str
-    event: str
-    resource: str
-    """Id of what the event is about; `*` at its end stands for anything."""
-    runs_of: tuple[str, ...]
-    """Names of the deployments whose flow runs the event is about; empty where it is of none."""
-    deployment: str
-    """Name of the one to run."""
-    parameters: dict[str, str]
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """What is compared with Prefect's automation of this name."""
-        return self.model_dump(mode="json", exclude={"name", "model"})
-
-
 def deployments_of(
     config: ModelConfig, platform: PlatformConfig, *, root: Path
 ) -> list[DeploymentSpec]:
@@ -100,66 +75,21 @@ def deployments_of(
 
     Raises ModelYardError for a flow that cannot be imported, ConfigError for one of another name.
     """
-    crons: dict[FlowName, str | None] = {
+    schedules: dict[FlowName, Schedule | None] = {
         "monitor": config.monitoring.schedule,
         "retrain": config.retraining.schedule,
         "reconcile": platform.reconciliation.schedule,
     }
-    work_pool = platform.orchestration.work_pool
+    work = platform.orchestration
+    folder = str(root) if work.type == "process" else work.folder
     return [
-        _deployment(name, config.name, crons.get(name), root, work_pool) for name in ENTRYPOINTS
+        _deployment(name, config.name, schedules.get(name), folder, work.work_pool)
+        for name in ENTRYPOINTS
     ]
 
 
-def automations_of(config: ModelConfig) -> list[AutomationSpec]:
-    """Return the automations of one model."""
-    on = [_retrain(config.name, cause) for cause in EVENTS if cause in config.retraining.on]
-    return [*on, _carry_on(config.name)]
-
-
-def _retrain(model: str, cause: Literal["drift", "performance"]) -> AutomationSpec:
-    """Return what retrains a model on an event.
-
-    Each event runs the deployment once: waiting, budget and data checks are not the trigger's but
-    the retraining controller's, which records its reasons.
-    """
-    return AutomationSpec(
-        name=f"retrain/{model} on {cause}",
-        model=model,
-        description=f"{EVENTS[cause]} about {model} runs retrain/{model}.",
-        event=EVENTS[cause],
-        resource=f"modelyard.model.{model}",
-        runs_of=(),
-        deployment=f"retrain/{model}",
-        parameters={
-            "cause": cause,
-            "window_id": "{{ event.payload.window_id }}",
-            "as_of": "{{ event.payload.as_of }}",
-        },
-    )
-
-
-def _carry_on(model: str) -> AutomationSpec:
-    """Return what carries on a rollout whose flow run was killed, and does not wait for an hour.
-
-    A killed process cannot say so: its worker does, or the one that `modelyard up` starts after it.
-    What carries on is not watched itself, so that what kills every flow run is not started forever.
-    """
-    watched: tuple[FlowName, ...] = ("deliver", "rollout", "retrain", "rollback")
-    return AutomationSpec(
-        name=f"reconcile/{model} on a crash",
-        model=model,
-        description=f"A flow run of {model} that was killed is followed by reconcile/{model}.",
-        event="prefect.flow-run.Crashed",
-        resource="prefect.flow-run.*",
-        runs_of=tuple(f"{flow}/{model}" for flow in watched),
-        deployment=f"reconcile/{model}",
-        parameters={},
-    )
-
-
 def _deployment(
-    flow_name: FlowName, model: str, cron: str | None, root: Path, work_pool: str
+    flow_name: FlowName, model: str, schedule: Schedule | None, folder: str, work_pool: str
 ) -> DeploymentSpec:
     flow = _load(flow_name)
     # by hand the cause is "person", the flow's own default
@@ -170,10 +100,22 @@ def _deployment(
         entrypoint=ENTRYPOINTS[flow_name],
         description=(inspect.getdoc(flow.fn) or "").partition("\nArgs:")[0].strip(),
         parameter_schema=_schema(flow, model),
-        schedule=Schedule(cron=cron, parameters=scheduled) if cron else None,
+        schedule=_scheduled(schedule, scheduled) if schedule else None,
         work_pool=work_pool,
-        working_directory=str(root),
+        working_directory=folder,
     )
+
+
+def _scheduled(schedule: Schedule, parameters: dict[str, Any]) -> ScheduleSpec:
+    rule: dict[str, str | float]
+    if schedule.every is not None:
+        rule = {
+            "interval": schedule.every.total_seconds(),
+            "anchor_date": schedule.anchor.isoformat(),
+        }
+    else:
+        rule = {"cron": schedule.cron} if schedule.cron else {"rrule": str(schedule.rrule)}
+    return ScheduleSpec(rule=rule, timezone=schedule.timezone, parameters=parameters)
 
 
 def _load(flow_name: FlowName) -> Flow[..., Any]:

@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 
 from modelyard.adapters.notifications import AlertDelivery, send_waiting
 from modelyard.adapters.pages import artifact_key
-from modelyard.adapters.prefect.events import emit_event
+from modelyard.adapters.prefect.events import WINDOW_LABEL, emit_event
 from modelyard.adapters.prefect.server import artifact_url, flow_run_url
 from modelyard.adapters.prefect.steps import step
 from modelyard.adapters.workspace import Workspace
@@ -144,4 +144,5 @@ def _emit(event: str, model: str, record: WindowRecord) -> None:
             "release": record.release,
         },
         str(event_id(window, event)),
+        labels={WINDOW_LABEL: window.id},
     )

@@ -110,6 +110,8 @@ def test_a_dry_run_tells_and_an_apply_makes_the_change_and_prunes(project: Proje
     told = _command(project, "apply", "--dry-run", "--json")["changes"]
     assert [(c["action"], c["name"]) for c in told] == [
         ("update", "monitor/alpha"),
+        ("delete", "beta: a flow run is silent"),
+        ("delete", "beta: a flow run takes too long"),
         ("delete", "reconcile/beta on a crash"),
         ("delete", "retrain/beta on drift"),
         ("delete", "retrain/beta on performance"),
@@ -162,7 +164,8 @@ os.environ.update(prefect_environment(Project.find()))
 from modelyard.adapters.prefect.events import emit_event
 at = "2026-03-01T00:00:00+00:00"
 for _ in range(2):
-    emit_event("modelyard.drift.detected", "alpha", {"window_id": "w1", "as_of": at}, sys.argv[1])
+    payload, labels = {"window_id": "w1", "as_of": at}, {"modelyard.window": "w1"}
+    emit_event("modelyard.drift.detected", "alpha", payload, sys.argv[1], labels=labels)
 """
     subprocess.run(
         [sys.executable, "-c", emit, str(uuid.uuid4())], cwd=project.root, check=True, timeout=120

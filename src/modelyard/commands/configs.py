@@ -152,7 +152,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
             escape(config.data.target),
             f"{config.service.target} x{config.service.replicas}",
             format_duration(config.monitoring.window),
-            config.monitoring.schedule or "by hand",
+            str(config.monitoring.schedule or "by hand"),
         )
     Console().print(table)
 

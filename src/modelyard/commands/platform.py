@@ -17,6 +17,7 @@ from rich.table import Table
 from modelyard.adapters.platform import parts as local_platform
 from modelyard.adapters.platform.deployments import Change, apply_deployments
 from modelyard.adapters.platform.part import Part
+from modelyard.commands.changes import show_changes
 from modelyard.commands.rollouts import look_table
 from modelyard.commands.running import console
 from modelyard.config.platform import METRICS_PORT
@@ -104,12 +105,7 @@ def apply(
     if as_json:
         _print_json({"dry_run": dry_run, "changes": _rows(changes)})
         return
-    for change in changes:
-        _show_change(change)
-    if not changes:
-        console.print("Nothing to change.")
-    elif dry_run:
-        console.print("Nothing was changed; without --dry-run it will be.")
+    show_changes(changes, dry_run=dry_run)
 
 
 def status(
@@ -253,18 +249,6 @@ def _platform_lines(parts: list[dict[str, Any]]) -> Group:
     if not all(part["answers"] for part in parts):
         lines.append("`modelyard up` starts what is missing.")
     return Group(*lines)
-
-
-def _show_change(change: Change) -> None:
-    marks = {"create": "[green]+[/]", "update": "[yellow]~[/]", "delete": "[red]-[/]"}
-    console.print(f"{marks[change.action]} {change.kind} [bold]{escape(change.name)}[/]")
-    for field, (was, becomes) in change.fields.items():
-        console.print(f"    {field}: [red]{_text(was)}[/] → [green]{_text(becomes)}[/]")
-
-
-def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return escape(text if len(text) <= 200 else f"{text[:200]} …")
 
 
 def _page(part: Part) -> str | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from modelyard.config.file import load_file
+from modelyard.config.file import ContradictionError, Problem, load_file
+from modelyard.config.scheduling import Schedule
 from modelyard.config.section import Section
-from modelyard.config.values import AlertPlaces, Cron, EnvStr, PositiveDuration, RegistryName, Size
+from modelyard.config.values import AlertPlaces, EnvStr, PositiveDuration, RegistryName, Size
 
 METRICS_PORT = 9464
 """Where Prometheus looks for an exporter of OpenTelemetry's; free on most machines."""
@@ -36,7 +38,24 @@ class OrchestrationConfig(Section):
     api_url: EnvStr | None = None
     """API URL of a Prefect server; null: the one that `modelyard up` starts."""
     work_pool: str = "modelyard"
-    """Work pool that the deployments run in."""
+    """Work pool that the deployments run in; `modelyard apply` makes it where there is none."""
+    type: Literal["process", "docker", "kubernetes"] = "process"
+    """Where its workers run flows: in processes beside them, in containers, or in Kubernetes jobs.
+    `modelyard up` starts a worker of processes; the others run where their engine or cluster is."""
+    at_once: Annotated[int, Field(ge=1)] | None = None
+    """Most flow runs of the pool at a time; null: as many as are due. Flow runs of one model and
+    kind always wait for each other."""
+    image: EnvStr | None = None
+    """Image that docker and kubernetes run flows in, with Python, ModelYard and the project."""
+    folder: str = "/app"
+    """The project's folder in that image."""
+    env: dict[str, EnvStr] = Field(default_factory=dict)
+    """Environment variables of flow runs in containers and jobs, beside ModelYard's own."""
+    job: dict[str, Any] = Field(default_factory=dict)
+    """Other variables of Prefect's base job template for the type, like namespace, cpu_request or
+    network_mode."""
+    timeout: PositiveDuration = timedelta(hours=6)
+    """A flow run that runs for longer is cancelled."""
 
 
 class PortsConfig(Section):
@@ -62,8 +81,9 @@ class GatewayConfig(Section):
 class ReconciliationConfig(Section):
     """How often what the ledger says is made true where it is not."""
 
-    schedule: Cron | None = "17 * * * *"
-    """Cron, UTC; null: only when a delivery or a person asks for it."""
+    schedule: Schedule | None = Schedule(cron="17 * * * *")
+    """Cron in UTC, or cron, every or rrule with a timezone; null: only when a delivery or a person
+    asks for it."""
 
 
 class DockerConfig(Section):
@@ -115,6 +135,35 @@ class PlatformConfig(Section):
     alerts: AlertPlaces = ()
     """Who hears of every model's incidents: Apprise URLs, or notification blocks of Prefect's as
     type/name. A model's own are added to them."""
+
+    @model_validator(mode="after")
+    def _reachable_from_jobs(self) -> Self:
+        if problems := tuple(_beyond_this_machine(self)):
+            raise ContradictionError(problems)
+        return self
+
+
+def _beyond_this_machine(config: PlatformConfig) -> Iterator[Problem]:
+    """Yield what a flow run in a container or a job could not reach, or does not need."""
+    work = config.orchestration
+    if work.type == "process":
+        for key in ("image", "env", "job"):
+            if key in work.model_fields_set:
+                yield Problem(
+                    ("orchestration", key),
+                    "means nothing for type: process, whose flow runs are processes of the worker; "
+                    "remove it, or write type: docker or kubernetes.",
+                )
+        return
+    needs = f"is needed for type: {work.type}, whose flow runs are not on this machine; write"
+    if work.image is None:
+        yield Problem(("orchestration", "image"), f"{needs} the image that they run in.")
+    if work.api_url is None:
+        yield Problem(("orchestration", "api_url"), f"{needs} the URL of a Prefect server.")
+    if config.ledger.url is None or config.ledger.url.startswith("sqlite"):
+        yield Problem(("ledger", "url"), f"{needs} the URL of a PostgreSQL database.")
+    if config.tracking.uri is None or not config.tracking.uri.startswith(("http://", "https://")):
+        yield Problem(("tracking", "uri"), f"{needs} the URL of an MLflow server.")
 
 
 def load_platform_config(path: Path) -> PlatformConfig:

@@ -21,12 +21,12 @@ from pydantic import (
 
 from modelyard.config.file import ContradictionError, closest, load_file, shown
 from modelyard.config.rules import contradictions
+from modelyard.config.scheduling import Schedule
 from modelyard.config.section import Section
 from modelyard.config.service import ServiceConfig
 from modelyard.config.values import (
     AlertPlaces,
     Budget,
-    Cron,
     Duration,
     EnvStr,
     FalseAlarms,
@@ -256,8 +256,9 @@ class PerformanceAlerts(Section):
 class Monitoring(Section):
     """What is measured of live traffic, and when it alarms."""
 
-    schedule: Cron | None = "0 * * * *"
-    """Cron schedule (UTC) on which windows that are due are measured; null: only by hand."""
+    schedule: Schedule | None = Schedule(cron="0 * * * *")
+    """When windows that are due are measured: cron in UTC, or cron, every or rrule with a timezone;
+    null: only by hand."""
     window: PositiveDuration = timedelta(days=1)
     """Span of event time of one window."""
     min_rows: Annotated[int, Field(ge=1)] = 200
@@ -289,8 +290,9 @@ class Retraining(Section):
     rows: Literal["training window", "since change"] = "training window"
     """Which rows a retraining learns: those of training.window, or of them those since the change
     that monitoring located, where these are enough."""
-    schedule: Cron | None = None
-    """Cron schedule (UTC) of retraining whatever the windows say."""
+    schedule: Schedule | None = None
+    """When to retrain whatever the windows say: cron in UTC, or cron, every or rrule with a
+    timezone."""
 
 
 class ModelConfig(Section):

@@ -23,7 +23,7 @@ class Change(Value):
     kind: Literal["work pool", "deployment", "automation"]
     name: str
     fields: dict[str, tuple[Any, Any]] = Field(default_factory=dict)
-    """What an update changes: from what to what, by field name."""
+    """What becomes different: from what to what, by field name; from nothing where it is new."""
 
 
 def apply_deployments(

@@ -45,6 +45,8 @@ from modelyard.config.platform import METRICS_PORT
 from modelyard.errors import ConflictError
 from modelyard.project import ROOT_VARIABLE, Project
 
+HEARTBEAT_SECONDS = 30
+"""How often a flow run says that it is alive; Prefect's least."""
 STOP_SECONDS = 15.0
 """How long a part may take to end by itself: a flow run reports that it was stopped."""
 
@@ -92,6 +94,8 @@ def prefect_environment(project: Project) -> dict[str, str]:
         "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
+        # a flow run that is heard of no more is found in two minutes, and not in ten
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         # on busy cores, threads that wait by spinning cost a fit ten times its work
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
     }
@@ -135,7 +139,9 @@ def start_platform(project: Project, report: Report) -> tuple[dict[PartName, Par
         changes = apply_deployments(project, child_environment(project))
         report("deployments", f"{len(changes)} changed", time.monotonic() - started)
 
-        if "worker" not in parts:
+        if project.platform.orchestration.type != "process":
+            report("worker", "elsewhere", None)
+        elif "worker" not in parts:
             report("worker", "starting", None)
             started = time.monotonic()
             _settle_flow_runs(project, parts)

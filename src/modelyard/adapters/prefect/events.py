@@ -15,6 +15,9 @@ from prefect.runtime import flow_run
 
 from modelyard.errors import ServiceUnavailableError
 
+WINDOW_LABEL = "modelyard.window"
+"""Label of an event that is about one window: what came again is known by it."""
+
 
 def emit_event(
     name: str,
