@@ -3,13 +3,15 @@ is killed?"""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from modelyard.adapters.workspace import Workspace
+from modelyard.domain.causes import RetrainingCause
 from modelyard.domain.monitoring import IncidentCause, WindowRecord
 from modelyard.domain.performance import PerformanceOutcome
 from modelyard.domain.releases import ReleaseState
-from modelyard.domain.retraining import RetrainingCause
 from modelyard.domain.windows import event_id
 from tests.interruptions import Kill, run_flow
 from tests.projects import (
@@ -42,6 +44,11 @@ def retrain(workspace: Workspace, server: str, kill: Kill | None = None) -> int:
     parameters = {"model": MODEL, "as_of": SECOND, "cause": RetrainingCause.PERFORMANCE}
     flow = "flows.model_retraining:retrain_model"
     return run_flow(workspace.project.root, server, flow, parameters, kill=kill)
+
+
+def reconcile(workspace: Workspace, server: str) -> int:
+    flow = "flows.model_reconciliation:reconcile_model"
+    return run_flow(workspace.project.root, server, flow, {"model": MODEL})
 
 
 def records(workspace: Workspace) -> list[WindowRecord]:
@@ -106,3 +113,35 @@ def test_retraining_killed_at_every_step_retrains_once(
     started = [d for d in watched.ledger.decisions(MODEL) if d.verdict == "retrain"]
     assert [decision.release_id for decision in started] == [champion.id]
     assert len(replicas_of(watched.project.root)) == 2
+
+
+@pytest.mark.timeout(600)
+def test_events_and_a_reconciliation_at_the_same_moment_lead_to_one_retraining(
+    watched: Workspace, prefect_server: str
+) -> None:
+    assert monitor(watched, prefect_server) == 0
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(ask, watched, prefect_server) for ask in (retrain, reconcile, retrain)]
+        assert [each.result() for each in asked] == [0, 0, 0]
+
+    started = [d for d in watched.ledger.decisions(MODEL) if d.verdict == "retrain"]
+    states = [found.state for found in watched.ledger.releases(MODEL)]
+    assert states == [ReleaseState.RETIRED, ReleaseState.CHAMPION]
+    champion = watched.ledger.champion(MODEL)
+    assert champion is not None
+    assert [decision.release_id for decision in started] == [champion.id]
+
+
+@pytest.mark.timeout(600)
+def test_a_reconciliation_does_once_what_a_lost_event_should_have_done(
+    watched: Workspace, prefect_server: str
+) -> None:
+    assert monitor(watched, prefect_server) == 0  # no automation hears its event here
+    for _ in range(2):
+        assert reconcile(watched, prefect_server) == 0
+
+    champion = watched.ledger.champion(MODEL)
+    assert champion is not None
+    assert champion.version == "1.0.1"
+    assert champion.delivery.as_of == AS_OF
+    assert len(watched.ledger.releases(MODEL)) == 2

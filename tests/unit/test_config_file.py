@@ -105,6 +105,20 @@ BAD_LINES = [
     ("evaluation: {thresholds: {r2: {min: 2, max: 1}}}\n", 4, "min 2 is above max 1"),
     ("evaluation: {slices: season}\n", 4, "must be a list"),
     ("monitoring: {schedule: every day}\n", 4, "is no cron schedule"),
+    ("monitoring: {schedule: {every: 1s}}\n", 4, "write 10s or longer"),
+    ("monitoring: {schedule: {}}\n", 4, "write one of cron, every and rrule"),
+    ("retraining: {schedule: {cron: 0 3 * * 0, every: 1d}}\n", 4, "has cron and every"),
+    ("retraining: {schedule: {rrule: FREQ=NEVER}}\n", 4, "is no recurrence rule (RFC 5545)"),
+    (
+        "retraining: {schedule: {rrule: FREQ=DAILY;BYYEARDAY=0}}\n",
+        4,
+        "never comes true",
+    ),
+    (
+        "retraining: {schedule: {every: 1d, timezone: Europe/Berln}}\n",
+        4,
+        "is no time zone, like Europe/Berlin or UTC. Did you mean `Europe/Berlin`?",
+    ),
     ("monitoring: {false_alarms: 1 in 1000}\n", 4, "1 per 1000 windows"),
     ("retraining: {on: [performance, drft]}\n", 4, "retraining.on[1] = 'drft'"),
     ("retraining: {windows: 5 of 2}\n", 4, "swap the numbers"),
@@ -318,3 +332,33 @@ def test_a_registry_is_a_host_and_a_path(tmp_path: Path, registry: str, right: b
     else:
         with pytest.raises(ConfigError, match="docker login"):
             load_platform_config(file)
+
+
+BAD_PLATFORMS = [
+    ("orchestration: {type: process, image: a}\n", "orchestration.image = 'a': means nothing for"),
+    ("orchestration: {type: docker}\n", "is needed for type: docker"),
+    ("orchestration: {type: kubernets}\n", "Did you mean `kubernetes`?"),
+    ("orchestration: {at_once: 0}\n", "orchestration.at_once = 0"),
+    ("reconciliation: {schedule: hourly}\n", "is no cron schedule"),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), BAD_PLATFORMS, ids=[text for text, _ in BAD_PLATFORMS])
+def test_a_platform_whose_jobs_could_not_work_is_refused(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    file = tmp_path / "platform.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        load_platform_config(file)
+    assert says in str(refused.value)
+
+
+def test_flow_runs_in_jobs_need_servers_that_they_reach(tmp_path: Path) -> None:
+    file = tmp_path / "platform.yaml"
+    file.write_text("orchestration: {type: kubernetes}\n")
+    with pytest.raises(ConfigError) as refused:
+        load_platform_config(file)
+    named = str(refused.value)
+    for key in ("orchestration.image", "orchestration.api_url", "ledger.url", "tracking.uri"):
+        assert key in named
