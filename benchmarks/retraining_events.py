@@ -6,6 +6,7 @@ new champion is orchestration: finding the worker, starting processes, asking th
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from statistics import median
@@ -15,9 +16,11 @@ from benchmarks.claims import Claim, claim, main, show
 from benchmarks.retraining_yard import DAY, LAST, Yard, yard
 
 _STORM_SECONDS = 600.0
-_LOOKS = (5, 20)
+_LOOKS = (3, 10)
 """Single events whose way is timed: in a quick run, and else."""
-_MOST_LATENCY_SECONDS = 60.0
+_MOST_STARTS = 8.0
+"""Event to running flow, in imports of the flow by a fresh process: Prefect sees the event, the
+worker asks every two seconds, two processes start one after another."""
 _MOST_RUNS = 3
 """Flow runs that a storm may cause: the first event's, the reconciliation's, and what that asks
 for. The other events must not wait in a queue, each to be told that there is nothing to do."""
@@ -50,11 +53,15 @@ def measure(quick: bool) -> Sequence[Claim]:
         )
         _show_way(way)
         latencies = [_latency(at, number) for number in range(looks)]
+        start = median(at.import_seconds() for _ in range(3))
     known = [seconds for seconds in latencies if seconds is not None]
     shown = sorted(round(seconds, 2) for seconds in known)
-    show("Event to running flow, seconds", ("events", "median", "all"), [
-        (looks, median(known) if known else float("nan"), shown),
-    ])  # fmt: skip
+    latency = median(known) if known else float("nan")
+    show(
+        "Event to running flow, seconds",
+        ("events", "median", "importing the flow", "all"),
+        [(looks, latency, start, shown)],
+    )
     return (
         claim("retrainings of one cause: at least", len(retrainings), ">=", 1),
         claim("retrainings of one cause: at most", len(retrainings), "<=", 1),
@@ -62,12 +69,7 @@ def measure(quick: bool) -> Sequence[Claim]:
         claim("flow runs that the storm caused", len(runs), "<=", _MOST_RUNS),
         claim("the storm is over, and the reconciliation ended well", settled, ">=", 1),
         claim("events that led to a running flow, share", len(known) / looks, ">=", 1),
-        claim(
-            "event to running flow, median seconds",
-            median(known) if known else float("nan"),
-            "<=",
-            _MOST_LATENCY_SECONDS,
-        ),
+        claim("event to running flow, in imports of the flow", latency / start, "<=", _MOST_STARTS),
     )
 
 
@@ -77,12 +79,14 @@ def _latency(at: Yard, number: int) -> float | None:
     known = {run["id"] for run in at.runs("retrain")}
     event = at.event(record)
     at.emit([event])
-    started = None
-    if at.settle(_STORM_SECONDS):
-        new = [run for run in at.runs("retrain") if run["id"] not in known and run["start_time"]]
-        started = min((datetime.fromisoformat(run["start_time"]) for run in new), default=None)
-    occurred = datetime.fromisoformat(event["occurred"])
-    return None if started is None else (started - occurred).total_seconds()
+    deadline = time.monotonic() + _STORM_SECONDS
+    while time.monotonic() < deadline:
+        new = [run for run in at.runs("retrain") if run["id"] not in known and run["end_time"]]
+        if new:  # its end, so that the next event's does not wait for it
+            occurred = datetime.fromisoformat(event["occurred"])
+            return (datetime.fromisoformat(new[0]["start_time"]) - occurred).total_seconds()
+        time.sleep(0.5)
+    return None
 
 
 def _way(at: Yard, runs: list[dict[str, Any]], occurred: datetime) -> dict[str, float]:

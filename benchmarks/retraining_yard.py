@@ -131,6 +131,13 @@ class Yard:
             time.sleep(0.5)
         return False
 
+    def import_seconds(self) -> float:
+        """Return how long a fresh process takes to import the flow of a retraining."""
+        began = time.monotonic()
+        words = [sys.executable, "-c", "import flows.model_retraining"]
+        subprocess.run(words, cwd=self.project.root, check=True)
+        return time.monotonic() - began
+
     def retrainings(self) -> list[str]:
         """Return the state of each delivery that the controller began."""
         ledger = self._ledger()

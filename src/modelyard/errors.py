@@ -47,6 +47,10 @@ class ServiceUnavailableError(TransientError):
     """A service did not answer, or did not become ready in time."""
 
 
+class TrackingError(TransientError):
+    """MLflow refused what was asked of it, or does not answer."""
+
+
 class EngineUnavailableError(ModelYardError):
     """No Docker engine answers on this machine."""
 

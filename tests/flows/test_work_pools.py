@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import get_client
 
+from deployments.automations import automations_of
+from deployments.plan import plan
 from deployments.server import Server
+from deployments.specifications import deployments_of
 from deployments.work_pools import PACKAGES, WorkPoolSpec, work_pool_of
 from modelyard.adapters.platform.deployments import Change
-from modelyard.config import PlatformConfig
+from modelyard.config import ModelConfig, PlatformConfig
 from modelyard.errors import ConfigError
 
 _METADATA = "server/api/collections_data/views/aggregate-worker-metadata.json"
@@ -96,3 +101,51 @@ def test_prefects_server_takes_the_work_pool_and_gives_it_back_as_it_was(
         server.make(Change(action="update", kind="work pool", name=spec.name), more, (), ())
         assert server.state().work_pools[spec.name] == more.fields
         client.delete_work_pool(spec.name)
+
+
+def test_prefects_server_takes_every_automation_and_gives_it_back_as_it_was(
+    prefect_server: str,
+) -> None:
+    """The one about late runs names a notification block, which a person made there."""
+    config = ModelConfig.model_validate(
+        {
+            "name": "alpha",
+            "task": "regression",
+            "data": {"source": "rows.csv", "target": "y"},
+            "training": {"estimator": "sklearn.linear_model.LinearRegression"},
+            "evaluation": {"primary_metric": "mae"},
+            "retraining": {"schedule": {"every": "6h", "timezone": "Europe/Berlin"}},
+        }
+    )
+    CustomWebhookNotificationBlock(
+        name="team", url="https://hooks.example.org/team", json_data={"text": "{{body}}"}
+    ).save("late-runs", overwrite=True)
+    settings = PlatformConfig.model_validate(
+        {"alerts": ["custom-webhook/late-runs"], "orchestration": {"work_pool": "pool-alpha"}}
+    )
+    deployments = deployments_of(config, settings, root=Path("/project"))
+    automations = automations_of(config, settings)
+    assert {spec.does for spec in automations} == {
+        "run deployment",
+        "mark as crashed",
+        "cancel",
+        "notify",
+    }
+    with get_client(sync_client=True) as client:
+        server = Server(client, "project")
+        base_template = server.base_job_template("process")
+        wanted = work_pool_of(settings, base_template, "MODELYARD_ROOT")
+        for change in plan(server.state(), "project", wanted, deployments, automations):
+            server.make(change, wanted, deployments, automations)
+        again = Server(client, "project")
+        assert plan(again.state(), "project", wanted, deployments, automations) == []
+        gone = plan(again.state(), "project", wanted, [], [])
+        for change in gone:
+            again.make(change, wanted, [], [])
+        assert len(gone) == len(deployments) + len(automations)
+        client.delete_work_pool("pool-alpha")
+
+
+def test_a_notification_block_that_nobody_made_is_named(prefect_server: str) -> None:
+    with get_client(sync_client=True) as client, pytest.raises(ConfigError, match="Blocks page"):
+        Server(client, "project")._block_id("slack-webhook/nobody")

@@ -77,6 +77,27 @@ def test_open_incidents_are_told_with_their_figures_and_what_to_do(commands: Com
     assert over["details"]["windows"] == 3
 
 
+def test_a_person_resolves_an_incident_and_what_is_still_wrong_opens_it_again(
+    commands: Commands,
+) -> None:
+    unknown = commands("incidents", "rides", "--resolve", "drift")
+    assert unknown.returncode == 2
+    assert "Open: none" in unknown.stderr + unknown.stdout
+    ledger = open_incident(commands.root)
+    done = commands("incidents", "rides", "--resolve", "performance", "--why", "known, see wiki")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (over,) = ledger.incidents("rides", open_only=False)
+    assert over.resolved_at == BEGAN + 3 * DAY  # its newest window: a newer one may open it again
+    assert over.details["why"] == "known, see wiki"
+    assert "@" in over.details["resolved_by"]
+    said = Description(details=over.details)
+    _, is_new = ledger.raise_incident(
+        "rides", "performance", BEGAN + 4 * DAY, lambda _: said, now=BEGAN + 4 * DAY
+    )
+    assert is_new
+    ledger.close()
+
+
 def test_a_test_message_tells_of_each_place_whether_it_arrives(commands: Commands) -> None:
     with web_hook() as receiver:
         configure(commands.root, f'"{receiver.url()}"')

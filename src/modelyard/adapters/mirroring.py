@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from modelyard.adapters.mlflow import TrackingError
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.mirror import (
     Action,
@@ -14,6 +13,7 @@ from modelyard.domain.mirror import (
     expected_mirror,
 )
 from modelyard.domain.releases import Release
+from modelyard.errors import TrackingError
 
 
 def mirror_releases(workspace: Workspace, model: str) -> tuple[Finding, ...]:

@@ -36,7 +36,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from modelyard.domain.mirror import MirroredVersion, RegisteredVersion, Registry
 from modelyard.domain.releases import Delivery, Release
-from modelyard.errors import TransientError
+from modelyard.errors import TrackingError, TransientError
 from modelyard.project import Project
 from modelyard.serving.model_file import ModelFile
 from modelyard.serving.predictor import model_code
@@ -50,10 +50,6 @@ _RELEASED_MODEL, _JUDGED_MODEL = "model", "judged_model"
 
 _TYPED_ROWS = 1000
 """Rows that types are inferred from."""
-
-
-class TrackingError(TransientError):
-    """MLflow refused what was asked of it, or does not answer."""
 
 
 @contextmanager
