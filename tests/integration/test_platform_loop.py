@@ -247,12 +247,50 @@ def test_a_killed_flow_run_is_followed_by_one_that_carries_on(project: Project) 
     before = datetime.now(UTC)
     psutil.Process(int(_ask(project, f"/flow_runs/{flow_run}")["infrastructure_pid"])).kill()
 
+    follower = _wait_for_follower(project, before)
+    assert follower["parameters"] == {"model": "alpha"}
+    assert _ask(project, f"/flow_runs/{flow_run}")["state_type"] == "CRASHED"
+
+
+@pytest.mark.timeout(600)
+def test_a_flow_run_that_hangs_is_found_by_its_silence_and_followed(project: Project) -> None:
+    file = project.root / "recorded-deliver.jsonl"
+    known = len(file.read_text().splitlines()) if file.exists() else 0
+    flow_run = _run(project, "deliver/alpha", reason="sleep")
+    _recorded(project, "deliver", known + 1)
+    _wait_until(lambda: bool(_heartbeats(project, flow_run)))
+    before = datetime.now(UTC)
+    process = psutil.Process(int(_ask(project, f"/flow_runs/{flow_run}")["infrastructure_pid"]))
+    hanging = [process, *process.children(recursive=True)]
+    for each in hanging:
+        each.suspend()
+    try:
+        _wait_for_follower(project, before, timeout_seconds=400)
+        found = _ask(project, f"/flow_runs/{flow_run}")
+        assert found["state_type"] == "CRASHED"
+        assert "heartbeat" in found["state"]["message"]
+    finally:
+        stop_processes(hanging, grace_seconds=0)
+
+
+def _heartbeats(project: Project, flow_run: str) -> list[dict[str, Any]]:
+    about = {"id": [f"prefect.flow-run.{flow_run}"]}
+    body = {"filter": {"event": {"name": ["prefect.flow-run.heartbeat"]}, "resource": about}}
+    return _ask(project, "/events/filter", body)["events"]
+
+
+def _wait_for_follower(
+    project: Project, before: datetime, timeout_seconds: float = 120
+) -> dict[str, Any]:
+    """Return the one reconciliation that an automation started since, once it has ended."""
+
     def followers() -> list[dict[str, Any]]:
         runs = _ask(project, "/flow_runs/filter", {"flows": {"name": {"any_": ["reconcile"]}}})
         after = [run for run in runs if datetime.fromisoformat(run["created"]) > before]
         return [run for run in after if (run["created_by"] or {}).get("type") == "AUTOMATION"]
 
-    _wait_until(lambda: any(run["state_type"] == "COMPLETED" for run in followers()))
+    _wait_until(
+        lambda: any(run["state_type"] == "COMPLETED" for run in followers()), timeout_seconds
+    )
     (follower,) = followers()
-    assert follower["parameters"] == {"model": "alpha"}
-    assert _ask(project, f"/flow_runs/{flow_run}")["state_type"] == "CRASHED"
+    return follower
