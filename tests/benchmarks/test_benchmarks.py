@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 BENCHMARKS = (
     pytest.param("gate"),
     pytest.param("monitoring"),
+    pytest.param("retraining_events", marks=pytest.mark.xdist_group("platform")),
     pytest.param("serving"),
     pytest.param("images", marks=pytest.mark.xdist_group("docker")),
     pytest.param("rollout", marks=pytest.mark.xdist_group("docker")),
