@@ -37,6 +37,7 @@ from modelyard.domain.drift_history import (
     MIN_WINDOWS,
     MOST_WINDOWS,
     WindowShares,
+    still_columns,
     window_shares,
 )
 from modelyard.domain.intervals import metric_interval
@@ -139,14 +140,15 @@ class Monitored:
                 promised=self.promised,
                 policy=PerformancePolicy(min_labels=_LEAST_ROWS),
             )
+            before = (*learnt[-(MOST_WINDOWS - len(served)) :], *served)
             drift = judge_drift(
                 reference,
                 seen,
                 _RULES_OF_DRIFT,
-                before=(*learnt[-(MOST_WINDOWS - len(served)) :], *served),
+                before=before,
                 relevance=weights,
             )
-            quality = judge_quality(reference, seen, _RULES_OF_QUALITY)
+            quality = judge_quality(reference, seen, _RULES_OF_QUALITY, still=still_columns(before))
             is_broken = quality.outcome is QualityOutcome.BROKEN
             if drift.outcome is DriftOutcome.STABLE and not is_broken and len(served) < most:
                 served.append(window_shares(reference, seen))

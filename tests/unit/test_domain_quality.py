@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from modelyard.domain.drift_history import still_columns, window_shares
 from modelyard.domain.profiles import Profile, profile_reference, profile_window
 from modelyard.domain.quality import (
     QualityCheck,
@@ -88,6 +89,21 @@ def test_a_sensor_that_is_stuck_all_window_is_broken(reference: Profile) -> None
 
     assert (QualityCheck.STUCK, "celsius", QualityOutcome.BROKEN) in found(verdict)
     assert any("all 1000 values are 12.5" in reason for reason in verdict.reasons)
+
+
+def test_a_value_that_usually_stays_for_a_while_is_not_stuck(reference: Profile) -> None:
+    def of_one_rate(seed: int) -> dict[str, np.ndarray]:
+        columns = draw(seed)
+        columns["celsius"][:] = seed
+        return columns
+
+    moving = [window_shares(reference, profile_window(draw(i), reference)) for i in range(40)]
+    staying = [window_shares(reference, profile_window(of_one_rate(i), reference)) for i in (1, 9)]
+    assert still_columns(moving) == {"holiday"}
+    assert still_columns([*moving, *staying]) == {"holiday"}
+    assert still_columns([*moving[:10], *staying]) == {"holiday", "celsius"}
+    verdict = judge(reference, of_one_rate(12), still=still_columns([*moving[:10], *staying]))
+    assert found(verdict) == {(QualityCheck.STUCK, "celsius", QualityOutcome.WARN)}
 
 
 def test_a_sensor_that_is_stuck_part_of_the_window_is_worth_a_look(reference: Profile) -> None:

@@ -34,7 +34,7 @@ from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
 from modelyard.domain.arrivals import SLOTS, find_gap, slots_of
 from modelyard.domain.drift import DriftPolicy, judge_drift
-from modelyard.domain.drift_history import window_shares
+from modelyard.domain.drift_history import still_columns, window_shares
 from modelyard.domain.estimation import count_groups, estimate
 from modelyard.domain.gate import Gated
 from modelyard.domain.metrics import Interval, Metric, as_codes
@@ -205,6 +205,7 @@ def measure(
             duplicate_ids=seen.repeated_ids,
             expected_rows=usual.rows,
             gap=find_gap(window, seen.arrived, usual.arrived),
+            still=still_columns(before),
         ),
         drift=judge_drift(
             reference,

@@ -16,6 +16,7 @@ series").
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,6 +43,8 @@ _MIN_SHARE = 0.02
 """Of the reference's rows, below which a level is not looked at by itself."""
 _MOST_LEVELS = 10
 _MOST_MEMORY = 0.95
+_STILL = 0.95
+"""Share of a window's rows between two of the reference's deciles, from which they held still."""
 _ROUNDING = 1e-9
 """Radians that an angle which never varies may seem to."""
 
@@ -77,6 +80,19 @@ def window_shares(reference: Profile, window: Profile) -> WindowShares:
             if name in reference.columns
         },
     )
+
+
+def still_columns(windows: Sequence[WindowShares]) -> frozenset[str]:
+    """Return the columns that hold nearly one value in a tenth of the windows, or more.
+
+    A number of them stays for a while, like a rate that is set once a day: that is no fault of it.
+    """
+    still: Counter[str] = Counter()
+    for window in windows:
+        for name, column in window.columns.items():
+            between = np.diff((0.0, *column.shares, 1.0))
+            still[name] += bool(column.present and between.max() >= _STILL)
+    return frozenset(name for name, count in still.items() if count >= max(len(windows) / 10, 2))
 
 
 class History:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from enum import StrEnum
 
 from modelyard.domain.arrivals import Gap
@@ -104,6 +104,7 @@ def judge_quality(
     duplicate_ids: int = 0,
     expected_rows: float | None = None,
     gap: Gap | None = None,
+    still: Collection[str] = (),
 ) -> QualityVerdict:
     """Judge the data of a window against the profile of the release's reference.
 
@@ -112,6 +113,8 @@ def judge_quality(
         expected_rows: what a window of this length usually holds, for example the median of the
             former ones; None leaves the volume unjudged, save that zero rows are broken.
         gap: a time without rows that `arrivals.find_gap` found.
+        still: columns whose every value stays for a while (`drift_history.still_columns`): to stay
+            the same all window long is worth a look then, and no fault.
     """
     found = list(_check_rows(window, policy, duplicate_ids, expected_rows))
     if window.rows and gap is not None:
@@ -119,7 +122,7 @@ def judge_quality(
     if window.rows:
         for name, known in reference.columns.items():
             if name in window.columns:
-                found += _check_column(name, known, window.columns[name], policy)
+                found += _check_column(name, known, window.columns[name], policy, name in still)
     order = list(QualityOutcome)
     found.sort(key=lambda finding: -order.index(finding.outcome))
     outcome = found[0].outcome if found else QualityOutcome.OK
@@ -177,6 +180,7 @@ def _check_column(
     known: NumericProfile | CategoricalProfile,
     seen: NumericProfile | CategoricalProfile,
     policy: QualityPolicy,
+    stays: bool,
 ) -> Iterator[QualityFinding]:
     yield from _check_nulls(name, known, seen, policy)
     if not seen.present:
@@ -187,7 +191,7 @@ def _check_column(
         yield from _check_range(name, known, seen, policy)
         if seen.present >= policy.min_rows:
             yield from _check_unit(name, known, seen)
-            yield from _check_stuck(name, known, seen, policy)
+            yield from _check_stuck(name, known, seen, policy, stays)
 
 
 def _check_nulls(
@@ -290,7 +294,7 @@ def _is_continuous(known: NumericProfile) -> bool:
 
 
 def _check_stuck(
-    name: str, known: NumericProfile, seen: NumericProfile, policy: QualityPolicy
+    name: str, known: NumericProfile, seen: NumericProfile, policy: QualityPolicy, stays: bool
 ) -> Iterator[QualityFinding]:
     if not _is_continuous(known):
         return
@@ -310,7 +314,7 @@ def _check_stuck(
             name,
             1.0 if constant else max(rises),
             policy.spike_warn,
-            constant,
+            constant and not stays,
             f"{name}: {words}",
         )
 
