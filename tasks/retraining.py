@@ -69,10 +69,15 @@ def find_missed_retraining(model: str) -> RetrainingDecision | None:
     and not by the clock, as its event would have.
     """
     workspace = Workspace.find()
-    windows = workspace.ledger.windows(model, last=1)
-    if not windows or workspace.ledger.champion(model) is None:
+    champion = workspace.ledger.champion(model)
+    records = _records(workspace, champion) if champion is not None else []
+    if not records:
         return None
-    decision = _decide(workspace, model, None, windows[-1].end)
+    now = records[-1].window.end
+    state = RetrainingState(model=model, windows=tuple(record.judged() for record in records))
+    if decide_retraining(state, _policy(workspace.project.model(model)), now).cause is None:
+        return None  # in most hours: nothing asks, and no row need be read
+    decision = _decide(workspace, model, None, now)
     return decision if decision.verdict is RetrainingVerdict.RETRAIN else None
 
 
