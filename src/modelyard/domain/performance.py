@@ -37,8 +37,8 @@ class PerformancePolicy(Value):
     min_coverage: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the rows whose label is due that must have one."""
     tolerance: Annotated[float, Field(ge=0)] = 0.10
-    """How much worse than the bad end of the promise is still as promised, as a share of the
-    promised value: weeks differ."""
+    """How much worse than promised is still as promised, as a share of the promised value: weeks
+    differ."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     alert_on_slices: bool = True
     """Whether a slice that is worse than promised is told where the whole is not."""
@@ -111,8 +111,9 @@ def judge_performance(
 ) -> PerformanceVerdict:
     """Judge the matured labels of one window by what the gate promised for the release.
 
-    Degraded is only what is certain: the good end of the window's interval must lie beyond the
-    limit. An interval that reaches both sides is chance, or too few labels to tell.
+    Degraded is only what is certain: the metric must be worse than promised by more than is
+    tolerated, with the errors of both sides counted in (`promises.promise_limit`). An interval that
+    reaches both sides of the limit is chance, or too few labels to tell.
 
     Labels that are known before they are due are not like the rest: a cancelled booking is known
     sooner than one that is kept. They do not count, whatever they say, until those of all rows of
@@ -128,7 +129,6 @@ def judge_performance(
     """
     labels, due = len(truth), rows if due is None else due
     coverage = labels / rows if rows else 0.0
-    limit = promise_limit(metric, promised, policy.tolerance)
     left_out = (
         f"; {early} more came before they are due and are left out: what is known sooner is "
         "seldom like the rest"
@@ -144,7 +144,7 @@ def judge_performance(
             metric=metric.name,
             realized=realized,
             promised=promised,
-            limit=limit,
+            limit=promise_limit(metric, promised, policy.tolerance, realized),
             labels=labels,
             rows=rows,
             coverage=coverage,
@@ -171,6 +171,7 @@ def judge_performance(
         realized = metric_interval(metric, truth, predicted, confidence=policy.confidence)
     except InvalidInputError as undefined:
         return verdict(too_few, None, str(undefined))
+    limit = promise_limit(metric, promised, policy.tolerance, realized)
     beyond = surely_beyond(metric, realized, limit)
     outcome = PerformanceOutcome.DEGRADED if beyond else PerformanceOutcome.OK
     return verdict(

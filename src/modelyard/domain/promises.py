@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import math
+
 from modelyard.domain.metrics import Interval, Metric
 
 
-def promise_limit(metric: Metric, promised: Interval, tolerance: float) -> float:
+def promise_limit(
+    metric: Metric, promised: Interval, tolerance: float, found: Interval | None = None
+) -> float:
     """Return the metric's worst value that still counts as promised.
 
+    Both sides were measured on samples. That the whole interval found is beyond this limit says
+    that the interval of the difference is beyond what is tolerated: distances to the ends that face
+    each other add up as the sides of a right triangle (MOVER; Zou and Donner 2008, "Construction of
+    confidence limits about effect measures"). That two intervals do not overlap would ask for more
+    than their confidence.
+
     Args:
-        tolerance: how much worse than the bad end of the promise may be, as a share of the promised
-            value.
+        tolerance: how much worse than promised may be, as a share of the promised value.
+        found: what was measured; without it, the limit of something measured without error.
     """
     slack = tolerance * abs(promised.value)
-    return promised.low - slack if metric.higher_is_better else promised.high + slack
+    if metric.higher_is_better:
+        unsure = promised.value - promised.low
+        facing = found.high - found.value if found else 0.0
+        return promised.value - slack - (math.hypot(unsure, facing) - facing)
+    unsure = promised.high - promised.value
+    facing = found.value - found.low if found else 0.0
+    return promised.value + slack + (math.hypot(unsure, facing) - facing)
 
 
 def surely_beyond(metric: Metric, found: Interval, limit: float) -> bool:

@@ -108,7 +108,7 @@ def compare_slices(
         promise = promises.get(figure.name)
         if promise is None:
             continue
-        limit = promise_limit(metric, promise, tolerance)
+        limit = promise_limit(metric, promise, tolerance, figure.value)
         compared.append(
             SliceVerdict(
                 name=figure.name,
