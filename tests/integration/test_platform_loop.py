@@ -265,10 +265,12 @@ def test_a_flow_run_that_hangs_is_found_by_its_silence_and_followed(project: Pro
     for each in hanging:
         each.suspend()
     try:
-        _wait_for_follower(project, before, timeout_seconds=400)
-        found = _ask(project, f"/flow_runs/{flow_run}")
-        assert found["state_type"] == "CRASHED"
-        assert "heartbeat" in found["state"]["message"]
+        _wait_until(
+            lambda: _ask(project, f"/flow_runs/{flow_run}")["state_type"] == "CRASHED",
+            timeout_seconds=400,
+        )
+        _wait_for_follower(project, before)
+        assert "heartbeat" in _ask(project, f"/flow_runs/{flow_run}")["state"]["message"]
     finally:
         stop_processes(hanging, grace_seconds=0)
 
@@ -279,18 +281,23 @@ def _heartbeats(project: Project, flow_run: str) -> list[dict[str, Any]]:
     return _ask(project, "/events/filter", body)["events"]
 
 
-def _wait_for_follower(
-    project: Project, before: datetime, timeout_seconds: float = 120
-) -> dict[str, Any]:
-    """Return the one reconciliation that an automation started since, once it has ended."""
+def _wait_for_follower(project: Project, before: datetime) -> dict[str, Any]:
+    """Return the first reconciliation that an automation started since, once it has ended.
 
-    def followers() -> list[dict[str, Any]]:
+    A former crash that a stopped server heard of may be followed late, by one more.
+    """
+    ended: list[dict[str, Any]] = []
+
+    def has_ended() -> bool:
         runs = _ask(project, "/flow_runs/filter", {"flows": {"name": {"any_": ["reconcile"]}}})
-        after = [run for run in runs if datetime.fromisoformat(run["created"]) > before]
-        return [run for run in after if (run["created_by"] or {}).get("type") == "AUTOMATION"]
+        ended.extend(
+            run
+            for run in runs
+            if datetime.fromisoformat(run["created"]) > before
+            and (run["created_by"] or {}).get("type") == "AUTOMATION"
+            and run["state_type"] == "COMPLETED"
+        )
+        return bool(ended)
 
-    _wait_until(
-        lambda: any(run["state_type"] == "COMPLETED" for run in followers()), timeout_seconds
-    )
-    (follower,) = followers()
-    return follower
+    _wait_until(has_ended, timeout_seconds=120)
+    return ended[0]
