@@ -315,3 +315,16 @@ def test_each_slice_is_held_against_the_same_slice_of_the_holdout(monitored: Wor
     assert "## Slices, 2024-01-22" in page
     assert "Labels have told of 2 windows that were estimated" in page
     assert "inside its interval in 1 of them" in page
+
+
+def test_a_drift_tells_what_it_is_likely_to_do_to_the_metric(monitored: Workspace) -> None:
+    record = measure_window.fn(MODEL, find_due_windows.fn(MODEL, AS_OF)[0], AS_OF)
+    assert record.estimate is not None
+    moved = {"outcome": DriftOutcome.DRIFTED, "reasons": ("wind moved", "temp moved")}
+    drifted = record.model_copy(update={"drift": record.drift.model_copy(update=moved)})
+    words = record.estimate.words
+    assert "mae is estimated to be" in words
+    assert drifted.reasons(IncidentCause.DRIFT) == ("wind moved", words, "temp moved")
+    unknown = drifted.model_copy(update={"estimate": None})
+    assert unknown.reasons(IncidentCause.DRIFT) == ("wind moved", "temp moved")
+    assert record.reasons(IncidentCause.DRIFT) == record.drift.reasons

@@ -130,7 +130,7 @@ class WindowRecord(Value):
         reasons = {
             IncidentCause.DATA: self.quality.reasons,
             IncidentCause.PERFORMANCE: self._performance_reasons(),
-            IncidentCause.DRIFT: self.drift.reasons,
+            IncidentCause.DRIFT: self._drift_reasons(),
         }
         return reasons.get(cause, ())
 
@@ -138,6 +138,14 @@ class WindowRecord(Value):
         """Return first what was measured, and then what is only likely."""
         likely = () if self.estimate is None else (self.estimate.words,)
         return (*self.performance.reasons, *likely)
+
+    def _drift_reasons(self) -> tuple[str, ...]:
+        """Return what moved, and next to what moved most what it is likely to do to the metric."""
+        told = self.estimate
+        if self.drift.outcome is not DriftOutcome.DRIFTED or told is None or told.likely is None:
+            return self.drift.reasons
+        first, *rest = self.drift.reasons
+        return (first, told.words, *rest)
 
     def judged(self) -> JudgedWindow:
         """Return what the retraining controller needs of it."""
