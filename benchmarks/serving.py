@@ -1,8 +1,9 @@
 """How fast is a replica beside the servers that others ship, and does it say the same?
 
 One pipeline of 14 columns (gradient boosting on numbers and one-hot categories), the same rows,
-wrk with one script. All servers run, and take turns under load, an empty handler on our stack
-among them; every server's first answer is compared with the pipeline's before it is timed. Then: do
+wrk with one script. All servers run, and take turns under load, among them an empty ASGI handler on
+our stack, and one that takes requests directly as a replica does; every server's first answer is
+compared with the pipeline's before it is timed. Then: do
 compiled models agree with their pipelines on real data, is a wrong conversion caught, and do
 malformed requests do no harm?
 """
@@ -46,6 +47,8 @@ from modelyard.serving.model_file import save_model
 
 _EMPTY = """\
 import sys
+from modelyard.serving.direct import Direct
+from modelyard.serving.http import Answer
 from modelyard.serving.server import Server, server_config
 async def app(scope, receive, send):
     if scope["type"] == "http":
@@ -53,10 +56,15 @@ async def app(scope, receive, send):
         head = [(b"content-type", b"application/json"), (b"content-length", b"2")]
         await send({"type": "http.response.start", "status": 200, "headers": head})
         await send({"type": "http.response.body", "body": b"{}"})
-Server(server_config(app, host="127.0.0.1", port=int(sys.argv[1]))).run()
+direct = None
+if sys.argv[2:] == ["direct"]:
+    takes = {b"/": lambda request, body, reply: reply(Answer(b"{}"))}
+    direct = Direct(takes, (), patience_seconds=1.0)
+Server(server_config(app, direct=direct, host="127.0.0.1", port=int(sys.argv[1]))).run()
 """
 
-EMPTY, COMPILED, LOGGED, SKLEARN = "empty handler", "compiled", "compiled, logged", "sklearn"
+EMPTY, EMPTY_DIRECT = "empty ASGI handler", "empty handler, directly"
+COMPILED, LOGGED, SKLEARN = "compiled", "compiled, logged", "sklearn"
 OWN = "split"
 
 
@@ -109,11 +117,12 @@ def _take_turns(
 
 
 def _ours(folder: Path) -> list[Peer]:
-    """Return an empty handler on our stack, and a replica of each runtime."""
-    port = free_port()
-    found = [
-        Peer(EMPTY, [sys.executable, str(folder / "empty.py"), str(port)], folder, port, "/", OWN)
-    ]
+    """Return empty handlers on our stack, and a replica of each runtime."""
+    found = []
+    for name, how in ((EMPTY, []), (EMPTY_DIRECT, ["direct"])):
+        port = free_port()
+        command = [sys.executable, str(folder / "empty.py"), str(port), *how]
+        found.append(Peer(name, command, folder, port, "/", OWN))
     replica = [sys.executable, "-m", "modelyard.serving.replica", "--bundle"]
     kinds: list[tuple[str, str, list[str]]] = [
         (COMPILED, "compiled", []),
@@ -139,7 +148,7 @@ def _peers(folder: Path, contract: Contract, names: Iterable[str]) -> Iterator[P
 
 def _check(subject: Subject, folder: Path, contract: Contract, rows: pd.DataFrame) -> None:
     """Raise RuntimeError for a server that does not say what the pipeline says."""
-    if subject.name == EMPTY:
+    if subject.name in (EMPTY, EMPTY_DIRECT):
         return
     answer = httpx.post(
         subject.url, content=subject.bodies[1].read_bytes(), headers=JSON, timeout=60
@@ -243,7 +252,7 @@ def _report(
     failed = sum(load.failed for load in (*compiled.values(), *logged.values(), *sklearn.values()))
     share = compiled[1].rps / loads[EMPTY][1].rps
     claims = [
-        claim("1 row: share of the empty handler", share, ">=", 0.5 / leeway),
+        claim("1 row: share of the empty ASGI handler", share, ">=", 0.5 / leeway),
         claim("log on / off, 1 row", logged[1].rps / compiled[1].rps, ">=", 0.85 / leeway),
         claim("failed requests", failed, "<=", 0),
     ]

@@ -6,6 +6,7 @@ import json
 import resource
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -279,22 +280,60 @@ def test_one_value_of_another_type_costs_its_request_alone(tmp_path: Path, open_
     assert aside.endswith(".jsonl.damaged")
 
 
-def test_a_full_disk_costs_only_the_requests_that_found_it_full(
+@contextmanager
+def full_disk(log: InferenceLog) -> Iterator[None]:
+    """Have the kernel refuse after some bytes of a line, as it does on a disk that gets full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log.segment.stat().st_size + 10, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, former)
+
+
+def refuse(log: InferenceLog, *requests: str) -> None:
+    for request in requests:
+        with pytest.raises(OSError, match="File too large"):
+            log.append(record(request))
+
+
+def test_requests_that_found_the_disk_full_are_written_once_it_has_room(
     tmp_path: Path, open_log: Open
 ) -> None:
     log = open_log()
     log.append(record("before"))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    # the kernel refuses after some bytes of the line, as it does on a disk that gets full
-    resource.setrlimit(resource.RLIMIT_FSIZE, (log.segment.stat().st_size + 10, limits[1]))
-    try:
-        for number in range(3):
-            with pytest.raises(OSError, match="File too large"):
-                log.append(record(f"refused-{number}"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, former)
+    with full_disk(log):
+        refuse(log, "first", "second")
+        assert read(tmp_path)["__request_id"].unique().tolist() == ["before"]
     log.append(record("after"))
     assert len(list(tmp_path.iterdir())) == 1
-    assert set(read(tmp_path)["__request_id"]) == {"before", "after"}
+    assert sorted(read(tmp_path)["__request_id"]) == sorted(
+        2 * ["before", "after", "first", "second"]
+    )
+
+
+def test_what_waited_for_room_is_written_when_the_log_is_closed(
+    tmp_path: Path, open_log: Open
+) -> None:
+    log = open_log()
+    log.append(record("before"))
+    with full_disk(log):
+        refuse(log, "waits")
+    log.close()
+    assert set(read(tmp_path)["__request_id"]) == {"before", "waits"}
+
+
+def test_no_more_waits_in_memory_than_has_room_there(
+    tmp_path: Path, open_log: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_log()
+    log.append(record("before"))
+    monkeypatch.setattr("modelyard.serving.inference_log.WAITING_BYTES", 1_000)
+    with full_disk(log):
+        refuse(log, *(f"refused-{number}" for number in range(9)))
+    log.append(record("after"))
+    kept = set(read(tmp_path)["__request_id"])
+    assert {"before", "refused-0", "after"} <= kept
+    assert len(kept) < 9

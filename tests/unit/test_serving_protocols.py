@@ -20,7 +20,7 @@ from modelyard.domain.values import ReplicaLimits
 from modelyard.errors import ConfigError, DeadlineError, OverloadedError
 from modelyard.serving.api_keys import ApiKeys, read_keys, require_keys_beyond_loopback
 from modelyard.serving.app import Replica
-from modelyard.serving.batching import Batcher, Limits
+from modelyard.serving.batching import Batcher, Limits, Waiting
 from modelyard.serving.bundle import Bundle, load_bundle
 from modelyard.serving.features import Features
 from modelyard.serving.inference_log import InferenceLog
@@ -153,6 +153,15 @@ def doubled(asked: Features) -> Prediction:
     return Prediction([2 * value for value in asked.numeric[:, 0].tolist()], None)
 
 
+async def predict(batcher: Batcher[Waiting], asked: Features) -> Prediction:
+    answered = asyncio.get_running_loop().create_future()
+    batcher.submit(Waiting(asked, answered.set_result))
+    answer = await answered
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
 def test_what_queues_is_one_batch_and_each_gets_its_own() -> None:
     batches: list[tuple[int, int]] = []
 
@@ -160,7 +169,7 @@ def test_what_queues_is_one_batch_and_each_gets_its_own() -> None:
         batcher = Batcher(
             doubled, Limits(), inline_rows=100, on_batch=lambda *size: batches.append(size)
         )
-        return await asyncio.gather(*(batcher.predict(features(i, i + 1)) for i in range(5)))
+        return await asyncio.gather(*(predict(batcher, features(i, i + 1)) for i in range(5)))
 
     answers = asyncio.run(ask())
     assert [answer.predictions for answer in answers] == [[2 * i, 2 * i + 2] for i in range(5)]
@@ -171,12 +180,25 @@ def test_what_queues_is_one_batch_and_each_gets_its_own() -> None:
 def test_a_request_that_fails_does_not_fail_its_neighbours(inline_rows: int) -> None:
     async def ask() -> list[Any]:
         batcher = Batcher(doubled, Limits(), inline_rows=inline_rows)
-        asked = (batcher.predict(features(value)) for value in (1, 13, 3))
+        asked = (predict(batcher, features(value)) for value in (1, 13, 3))
         return await asyncio.gather(*asked, return_exceptions=True)
 
     first, failed, last = asyncio.run(ask())
     assert (first.predictions, last.predictions) == ([2], [6])
     assert isinstance(failed, ValueError)
+
+
+def test_a_request_that_cannot_be_told_holds_up_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    def vanished(answer: Prediction | Exception) -> None:
+        raise ConnectionResetError("nobody is there")
+
+    async def ask() -> list[Prediction]:
+        batcher = Batcher[Waiting](doubled, Limits(), inline_rows=100)
+        batcher.submit(Waiting(features(1), vanished))
+        return [await predict(batcher, features(value)) for value in (2, 3)]
+
+    assert [answer.predictions for answer in asyncio.run(ask())] == [[4], [6]]
+    assert "nobody is there" in caplog.text
 
 
 def test_a_full_queue_refuses_and_a_late_answer_is_not_waited_for() -> None:
@@ -186,9 +208,9 @@ def test_a_full_queue_refuses_and_a_late_answer_is_not_waited_for() -> None:
 
     async def ask() -> list[Any]:
         batcher = Batcher(slow, Limits(waiting=2, seconds=0.1), inline_rows=0)
-        first = asyncio.create_task(batcher.predict(features(1)))
+        first = asyncio.create_task(predict(batcher, features(1)))
         await asyncio.sleep(0.02)  # it is with the worker now
-        others = [asyncio.create_task(batcher.predict(features(i))) for i in range(3)]
+        others = [asyncio.create_task(predict(batcher, features(i))) for i in range(3)]
         return await asyncio.gather(first, *others, return_exceptions=True)
 
     started = time.monotonic()

@@ -14,6 +14,7 @@ from uvicorn.server import ServerState
 
 from modelyard.serving.protocol import WholeAnswerProtocol
 from modelyard.serving.server import DrainingServer, server_config
+from tests.wires import Wire
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 FOREVER = 300.0
@@ -35,25 +36,6 @@ async def streamed(scope: Any, receive: Any, send: Any) -> None:
         yield "ve"
 
     await StreamingResponse(parts())(scope, receive, send)
-
-
-class Wire(asyncio.Transport):
-    """What was written to a connection, each write by itself."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.writes: list[bytes] = []
-        self.closed = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        assert not self.closed
-        self.writes.append(bytes(data))
-
-    def close(self) -> None:
-        self.closed = True
-
-    def is_closing(self) -> bool:
-        return self.closed
 
 
 async def written(app: Any, *requests: bytes) -> Wire:

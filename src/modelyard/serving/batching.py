@@ -6,24 +6,28 @@ worker thread, so that probes and refusals are still answered meanwhile.
 
 Of many clients that ask again as soon as they are answered, some would always wait while the others
 are predicted, and batches would stay half as large as they could be. So a batch that follows a
-shared one lets a moment pass, a quarter of what that one took but never more than 5 ms: whoever is
-alone never waits.
+shared one waits until as many have asked again, for a quarter of what that one took and never more
+than 5 ms: whoever is alone never waits.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Generic, TypeVar
 
 from modelyard.domain.values import ReplicaLimits
 from modelyard.errors import DeadlineError, OverloadedError
-from modelyard.serving.features import Features, join
+from modelyard.serving.features import Features, PlainRow, join
 from modelyard.serving.predictor import Prediction
+
+_log = logging.getLogger(__name__)
 
 Predict = Callable[[Features], Prediction]
 
@@ -43,16 +47,26 @@ class Limits(ReplicaLimits):
     """A request with more of them is a batch of its own."""
 
 
+Tell = Callable[[Prediction | Exception], None]
+"""Called once, with what the model says about a request's rows, or why it says nothing."""
+
+
 @dataclass(slots=True, eq=False)
-class _Waiting:
-    features: Features
-    asked: Any
-    """What whoever asks wants to know again with the prediction."""
-    answer: asyncio.Future[Prediction]
-    deadline: float
+class Waiting:
+    """A request that waits for its prediction."""
+
+    features: Features | PlainRow
+    tell: Tell
+    rows: int = field(init=False, default=0)
+    deadline: float = field(init=False, default=math.inf)
+    """By the event loop's clock."""
+    told: bool = field(init=False, default=False)
 
 
-class Batcher:
+W = TypeVar("W", bound=Waiting)
+
+
+class Batcher(Generic[W]):
     """Predicts for many at once, each as if it were alone."""
 
     def __init__(
@@ -62,42 +76,43 @@ class Batcher:
         *,
         inline_rows: int,
         on_batch: Callable[[int, int], None] = lambda requests, rows: None,
-        before_answers: Callable[[Sequence[tuple[Any, Prediction]]], None] | None = None,
+        before_telling: Callable[[Sequence[tuple[W, Prediction]]], None] = lambda answered: None,
     ) -> None:
         """A batch of up to `inline_rows` is predicted in the event loop.
 
-        `on_batch` hears of the requests and rows of each batch, `before_answers` of what was asked
-        and said, before anybody is answered; it must not raise.
+        `on_batch` hears of the requests and rows of each batch, `before_telling` of who is told
+        what, before the first of them is; neither must raise.
         """
         self._predict = predict
         self._limits = limits
         self._inline_rows = inline_rows
         self._on_batch = on_batch
-        self._before_answers = before_answers
-        self._waiting: deque[_Waiting] = deque()
+        self._before_telling = before_telling
+        self._waiting: deque[W] = deque()
         self._busy = False
+        self._expected = 0
+        """How many may ask again soon, and until when that is waited for."""
         self._not_before = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="predict")
 
-    async def predict(self, features: Features, asked: Any = None) -> Prediction:
-        """Return what the model says; `asked` goes to `before_answers`.
+    def submit(self, request: W) -> None:
+        """Have a request told what the model says, DeadlineError, or what the model raises.
 
-        Raises OverloadedError when too many wait already, DeadlineError when it takes too long,
-        and whatever the model raises about these rows.
+        Raises OverloadedError when too many wait already.
         """
         if len(self._waiting) >= self._limits.waiting:
             raise OverloadedError(
                 f"{len(self._waiting)} requests wait already: try again in a second."
             )
         loop = self._running()
-        answer = loop.create_future()
-        self._waiting.append(_Waiting(features, asked, answer, loop.time() + self._limits.seconds))
+        request.rows = len(request.features)
+        request.deadline = loop.time() + self._limits.seconds
+        self._waiting.append(request)
         if not self._busy:
             self._busy = True
             # not at once: what other connections have sent already is read first
             loop.call_soon(self._gather)
-        return await answer
 
     def _running(self) -> asyncio.AbstractEventLoop:
         """Return the event loop; before Python 3.12 to ask for it is a system call each time."""
@@ -109,25 +124,25 @@ class Batcher:
         self._worker.shutdown(wait=False)
 
     def _gather(self) -> None:
-        """Begin with a batch, once those who were just answered could ask again."""
-        if perf_counter() < self._not_before:
+        """Begin with a batch, once those who were just answered ask again, or could have."""
+        if len(self._waiting) < self._expected and perf_counter() < self._not_before:
             self._running().call_soon(self._gather)
         else:
             self._drain()
 
     def _drain(self) -> None:
         loop = self._running()
-        batch = self._next_batch(loop.time())
+        batch, rows = self._next_batch(loop.time())
         if not batch:
             self._busy = False
             return
-        rows = sum(len(request.features) for request in batch)
         self._on_batch(len(batch), rows)
         if rows <= self._inline_rows:
             begun = perf_counter()
             self._answer(batch, self._run(batch))
             if len(batch) > 1:
                 ended = perf_counter()
+                self._expected = len(batch)
                 self._not_before = ended + min(_PATIENCE * (ended - begun), _LONGEST_PATIENCE)
             if self._waiting:
                 loop.call_soon(self._drain)
@@ -144,24 +159,25 @@ class Batcher:
 
         job.add_done_callback(done)
 
-    def _next_batch(self, now: float) -> list[_Waiting]:
-        batch: list[_Waiting] = []
+    def _next_batch(self, now: float) -> tuple[list[W], int]:
+        """Return requests that are predicted together, and how many rows they have."""
+        batch: list[W] = []
         rows = 0
         while self._waiting:
             request = self._waiting[0]
-            if batch and rows + len(request.features) > self._limits.batch_rows:
+            if batch and rows + request.rows > self._limits.batch_rows:
                 break
             self._waiting.popleft()
-            if request.answer.done():  # its client has gone
+            if request.told:
                 continue
             if now > request.deadline:
-                request.answer.set_exception(self._too_late())
+                self._tell(request, self._too_late())
                 continue
             batch.append(request)
-            rows += len(request.features)
-        return batch
+            rows += request.rows
+        return batch, rows
 
-    def _run(self, batch: list[_Waiting]) -> list[Prediction | Exception]:
+    def _run(self, batch: list[W]) -> list[Prediction | Exception]:
         """Return for each request what the model says, or what it raises about these rows."""
         try:
             said = self._predict(join([request.features for request in batch]))
@@ -175,29 +191,32 @@ class Batcher:
         parts: list[Prediction | Exception] = []
         start = 0
         for request in batch:
-            end = start + len(request.features)
+            end = start + request.rows
             parts.append(said.part(start, end))
             start = end
         return parts
 
-    def _answer(self, batch: list[_Waiting], said: list[Prediction | Exception]) -> None:
-        pairs = [pair for pair in zip(batch, said, strict=True) if not pair[0].answer.done()]
-        answered = [(r.asked, a) for r, a in pairs if isinstance(a, Prediction)]
-        if answered and self._before_answers is not None:
-            self._before_answers(answered)
+    def _answer(self, batch: list[W], said: list[Prediction | Exception]) -> None:
+        pairs = [pair for pair in zip(batch, said, strict=True) if not pair[0].told]
+        self._before_telling([(r, a) for r, a in pairs if isinstance(a, Prediction)])
         for request, answer in pairs:
-            if isinstance(answer, Exception):
-                request.answer.set_exception(answer)
-            else:
-                request.answer.set_result(answer)
+            self._tell(request, answer)
 
-    def _expire(self, batch: list[_Waiting]) -> None:
+    def _tell(self, request: W, answer: Prediction | Exception) -> None:
+        request.told = True
+        try:
+            request.tell(answer)
+        except Exception:  # the others are told, and the next batch is begun with
+            _log.exception("a request was not told its prediction")
+
+    def _expire(self, batch: list[W]) -> None:
         """Tell those whose time is up while a thread is busy, and look again for the next ones."""
         now = self._running().time()
-        late = [r for r in (*batch, *self._waiting) if r.deadline <= now and not r.answer.done()]
+        waiting = [r for r in (*batch, *self._waiting) if not r.told]
+        late = [r for r in waiting if r.deadline <= now]
         for request in late:
-            request.answer.set_exception(self._too_late())
-        left = [r.deadline for r in (*batch, *self._waiting) if not r.answer.done()]
+            self._tell(request, self._too_late())
+        left = [r.deadline for r in waiting if not r.told]
         if left and self._busy:
             self._running().call_at(min(left), self._expire, batch)
 

@@ -15,7 +15,9 @@ import numpy as np
 
 from modelyard.domain.values import ColumnKind, Contract
 from modelyard.errors import RequestError
+from modelyard.serving.rows import OneRow
 
+_FLOATS = frozenset({float})
 _PLAIN_NUMBERS = frozenset({float, int, bool, type(None)})
 _PLAIN_TEXTS = frozenset({str, type(None)})
 
@@ -44,13 +46,36 @@ class Features:
         ]
 
 
-def join(parts: Sequence[Features]) -> Features:
+@dataclass(slots=True, eq=False)
+class PlainRow:
+    """The features of one row as plain values: arrays cost less for many rows than for one."""
+
+    numeric: Sequence[float]
+    """NaN for a missing value."""
+    categorical: Sequence[str | None]
+
+    def __len__(self) -> int:
+        return 1
+
+
+def join(parts: Sequence[Features | PlainRow]) -> Features:
     """Return the rows of all parts, in order."""
-    if len(parts) == 1:
-        return parts[0]
+    rows = [part for part in parts if type(part) is PlainRow]
+    if len(rows) == len(parts):
+        return _as_blocks(rows)
+    blocks = [_as_blocks([part]) if isinstance(part, PlainRow) else part for part in parts]
+    if len(blocks) == 1:
+        return blocks[0]
     return Features(
-        np.concatenate([part.numeric for part in parts]),
-        np.concatenate([part.categorical for part in parts]),
+        np.concatenate([block.numeric for block in blocks]),
+        np.concatenate([block.categorical for block in blocks]),
+    )
+
+
+def _as_blocks(rows: Sequence[PlainRow]) -> Features:
+    return Features(
+        np.array([row.numeric for row in rows], dtype=np.float64),
+        np.array([row.categorical for row in rows], dtype=object),
     )
 
 
@@ -85,8 +110,6 @@ class Reader:
         """
         if not rows:
             raise RequestError("There are no rows to predict: send at least one.")
-        if rows == 1 and (features := self._read_plain_row(cells)) is not None:
-            return features
         for name in self._required:
             if name not in cells:
                 self._refuse_missing(cells)
@@ -99,25 +122,24 @@ class Reader:
             self._refuse_nulls(features)
         return features
 
-    def _read_plain_row(self, cells: Mapping[str, Sequence[Any]]) -> Features | None:
-        """Return one row of nothing but plain values, what most requests are; None for others."""
-        try:
-            numbers = [cells[name][0] for name in self._numeric]
-            texts = [cells[name][0] for name in self._categorical]
-        except KeyError:
+    def read_plain(self, one: OneRow) -> PlainRow | None:
+        """Return a row of nothing but plain values, as `read` would; None for any other."""
+        if self._not_null:
             return None
-        plain = _PLAIN_NUMBERS.issuperset(map(type, numbers)) and _PLAIN_TEXTS.issuperset(
-            map(type, texts)
-        )
-        if not plain or self._not_null:
-            return None
+        numbers, texts = one.layout.numbers(one.row), one.layout.texts(one.row)
+        kinds = set(map(type, numbers))
+        if not kinds <= _FLOATS:
+            if not kinds <= _PLAIN_NUMBERS:
+                return None
+            try:
+                numbers = [math.nan if value is None else float(value) for value in numbers]
+            except OverflowError:
+                return None
         if math.inf in numbers or -math.inf in numbers:
             return None
-        try:
-            row = np.array([numbers], dtype=np.float64)
-        except OverflowError:
+        if not _PLAIN_TEXTS.issuperset(map(type, texts)):
             return None
-        return Features(row, np.array([texts], dtype=object))
+        return PlainRow(numbers, texts)
 
     def _refuse_nulls(self, features: Features) -> None:
         names = (*self._numeric, *self._categorical)

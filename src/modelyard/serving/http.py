@@ -28,64 +28,30 @@ class ClientGoneError(Exception):
 
 @dataclass(slots=True)
 class Request:
-    """One request: what ASGI says, with its headers by name."""
+    """The head of one request."""
 
-    scope: Scope
-    receive: Receive
+    path: str
+    query: bytes
     headers: dict[bytes, bytes]
     id: str = ""
     """What the request is called in answers and logs."""
+    begun: float = 0.0
+    """By the performance counter."""
     held_bytes: int = 0
-    """What its body takes of the memory for all that are read or wait."""
+    """What its body takes of the memory for all that wait."""
 
     def header(self, name: bytes) -> str:
         return self.headers.get(name, b"").decode("latin-1")
 
     def flag(self, name: str) -> bool:
         """Return a query parameter that is true or false; false where it is absent."""
-        query = self.scope.get("query_string", b"")
-        if not query:
+        if not self.query:
             return False
-        values = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+        values = dict(parse_qsl(self.query.decode("latin-1"), keep_blank_values=True))
         text = values.get(name, "false").lower()
         if text not in ("true", "false"):
             raise RequestError(f"{name} must be true or false, got {text[:40]!r}.", name)
         return text == "true"
-
-    async def body(self, max_bytes: int, seconds: float) -> bytes:
-        """Return the whole body.
-
-        Raises TooLargeError, DeadlineError for one that does not come to its end in time, and
-        ClientGoneError.
-        """
-        declared = self.headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared[:20]) > max_bytes:
-            raise _too_large(max_bytes)
-        first = await self.receive()
-        if not first.get("more_body") and first["type"] == "http.request":
-            body = first.get("body", b"")
-            if len(body) > max_bytes:
-                raise _too_large(max_bytes)
-            return body
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._rest(first, max_bytes)
-        except TimeoutError:
-            raise DeadlineError(f"The body was not whole within {seconds:g} s.") from None
-
-    async def _rest(self, message: Mapping[str, Any], max_bytes: int) -> bytes:
-        parts, size = [], 0
-        while True:
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError
-            part = message.get("body", b"")
-            parts.append(part)
-            size += len(part)
-            if size > max_bytes:
-                raise _too_large(max_bytes)
-            if not message.get("more_body"):
-                return b"".join(parts)
-            message = await self.receive()
 
 
 @dataclass(slots=True)
@@ -98,9 +64,44 @@ class Answer:
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
 
+Reply = Callable[[Answer], None]
+"""Called once, with the answer to a request."""
+
+
 def as_json(content: Any, status: int = 200) -> Answer:
     return Answer(orjson.dumps(content), status)
 
 
-def _too_large(max_bytes: int) -> TooLargeError:
+async def read_body(request: Request, receive: Receive, max_bytes: int, seconds: float) -> bytes:
+    """Return the whole body.
+
+    Raises TooLargeError, DeadlineError for one that does not come to its end in time, and
+    ClientGoneError.
+    """
+    declared = request.headers.get(b"content-length", b"")
+    if declared.isdigit() and int(declared[:20]) > max_bytes:
+        raise too_large(max_bytes)
+    try:
+        async with asyncio.timeout(seconds):
+            return await _read_parts(receive, max_bytes)
+    except TimeoutError:
+        raise DeadlineError(f"The body was not whole within {seconds:g} s.") from None
+
+
+async def _read_parts(receive: Receive, max_bytes: int) -> bytes:
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        part = message.get("body", b"")
+        parts.append(part)
+        size += len(part)
+        if size > max_bytes:
+            raise too_large(max_bytes)
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def too_large(max_bytes: int) -> TooLargeError:
     return TooLargeError(f"The body is larger than {max_bytes} bytes. Send fewer rows.")

@@ -9,7 +9,9 @@ process or container knows which segments are closed.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,8 +25,13 @@ DEFAULT_SEGMENT_BYTES = 32 * 2**20
 DEFAULT_SEGMENT_AGE = timedelta(hours=1)
 """A segment that is older takes no more requests: what is closed can be rotated."""
 
+WAITING_BYTES = 16 * 2**20
+"""What of a log may wait in memory while its disk is full."""
+
 HEADER_KEY = "kinds"
 """Only a segment's first line has it: the kind of each column by its name."""
+
+_log = logging.getLogger(__name__)
 
 
 class InferenceRecord(Value):
@@ -70,6 +77,8 @@ class InferenceLog:
         self._clock = clock
         self._header = b""
         self._fd: int | None = None
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
         folder.mkdir(parents=True, exist_ok=True)
         self._open()
 
@@ -93,16 +102,37 @@ class InferenceLog:
         """Write one request; returns once the kernel has it.
 
         Raises OSError when it cannot (a full disk); what was written of the line is then taken
-        back, so that a torn line is always a segment's last.
+        back, so that a torn line is always a segment's last. The request waits in memory, as far as
+        `WAITING_BYTES` go, and is written after the next one that can be.
         """
         # model_construct'ed records hold plain values: no need of pydantic, which is slower
         self.append_lines([orjson.dumps(record.__dict__)])
 
     def append_lines(self, lines: Sequence[bytes]) -> None:
         """Write requests that are encoded already, all or none, as `append` does."""
-        data = b"".join([line + b"\n" for line in lines])
+        data = b"\n".join([*lines, b""])
+        try:
+            self._write(data)
+        except OSError:
+            if self._waiting_bytes + len(data) <= WAITING_BYTES:
+                self._waiting.append(data)
+                self._waiting_bytes += len(data)
+            raise
+        if self._waiting:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        """Write what had no room before, as far as there is room now."""
+        while self._waiting:
+            try:
+                self._write(self._waiting[0])
+            except OSError:
+                return
+            self._waiting_bytes -= len(self._waiting.popleft())
+
+    def _write(self, data: bytes) -> None:
         if self._size and self._is_full(len(data)):
-            self.close()
+            self._close_segment()
         fd = self._open() if self._fd is None else self._fd
         if not self._size:
             data = self._header + data
@@ -123,10 +153,19 @@ class InferenceLog:
         try:
             os.ftruncate(fd, self._size)
         except OSError:  # the torn line stays: let it be this segment's last
-            self.close()
+            self._close_segment()
 
     def close(self) -> None:
-        """Close the segment: anyone may compact it now. A later request opens the next one."""
+        """Write what still waits, and close the segment: anyone may compact it now.
+
+        A later request opens the next one.
+        """
+        self._write_waiting()
+        if self._waiting:
+            _log.error("%d bytes of the inference log had no room to the end", self._waiting_bytes)
+        self._close_segment()
+
+    def _close_segment(self) -> None:
         if self._fd is not None:
             os.close(self._fd)
         self._fd = None

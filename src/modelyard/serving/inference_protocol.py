@@ -13,8 +13,8 @@ from typing import Any
 from modelyard.domain.values import ColumnKind, Contract, Runtime
 from modelyard.errors import RequestError
 from modelyard.serving.binary_tensors import BINARY_SIZE
-from modelyard.serving.payloads import Rows
 from modelyard.serving.predictor import Prediction
+from modelyard.serving.rows import Rows
 
 PREDICT = "predict"
 PROBABILITIES = "probabilities"
@@ -27,6 +27,7 @@ _TAKEN: dict[str, frozenset[type]] = {
     **dict.fromkeys(_INTEGERS, frozenset({int, type(None)})),
     **dict.fromkeys(_FLOATS, frozenset({int, float, type(None)})),
 }
+_SIZES = frozenset({int})
 DATATYPES = tuple(sorted(_TAKEN))
 
 
@@ -92,13 +93,7 @@ def read_inference(payload: Any, contract: Contract) -> Inference:
     columns: dict[str, Sequence[Any]] = {}
     count: int | None = None
     for position, tensor in enumerate(payload["inputs"]):
-        name, shape, data = _read_tensor(tensor, f"inputs[{position}]")
-        if len(shape) == 2 and shape[1] != 1:
-            found = _read_matrix(name, shape, data, contract)
-            if len(payload["inputs"]) > 1:
-                raise RequestError(f"{name!r} is a matrix, and there are other inputs.", name)
-        else:
-            found = {name: data}
+        name, shape, data = _read_tensor(tensor, position)
         if name in columns:
             raise RequestError(f"Input {name!r} is there more than once.", name)
         if count is not None and shape[0] != count:
@@ -106,7 +101,13 @@ def read_inference(payload: Any, contract: Contract) -> Inference:
                 f"Input {name!r} has {shape[0]} rows, the inputs before it have {count}.", name
             )
         count = shape[0]
-        columns |= found
+        if len(shape) == 2 and shape[1] != 1:
+            matrix = _read_matrix(name, shape, data, contract)
+            if len(payload["inputs"]) > 1:
+                raise RequestError(f"{name!r} is a matrix, and there are other inputs.", name)
+            columns = matrix
+        else:
+            columns[name] = data
     outputs, binary = _read_outputs(payload)
     return Inference(Rows(columns, count or 0), identity, outputs, binary)
 
@@ -145,18 +146,22 @@ def outcome_type(contract: Contract) -> str:
     return "BYTES" if contract.task.is_classification else "FP64"
 
 
-def _read_tensor(tensor: Any, where: str) -> tuple[str, list[int], list[Any]]:
+def _read_tensor(tensor: Any, position: int) -> tuple[str, list[int], list[Any]]:
     if not isinstance(tensor, dict):
+        where = f"inputs[{position}]"
         raise RequestError(f"{where} must be an object with name, shape, datatype, data.", where)
-    name, shape, datatype, data = (tensor.get(k) for k in ("name", "shape", "datatype", "data"))
+    name, shape = tensor.get("name"), tensor.get("shape")
+    datatype, data = tensor.get("datatype"), tensor.get("data")
     if not isinstance(name, str):
-        raise RequestError(f"{where}.name must be text.", f"{where}.name")
+        where = f"inputs[{position}].name"
+        raise RequestError(f"{where} must be text.", where)
     if not isinstance(datatype, str) or datatype not in _TAKEN:
         raise RequestError(f"Input {name!r}: datatype must be one of {', '.join(DATATYPES)}.", name)
     if (
         not isinstance(shape, list)
-        or not all(type(size) is int and size >= 0 for size in shape)
+        or not _SIZES.issuperset(map(type, shape))
         or len(shape) not in (1, 2)
+        or min(shape) < 0
     ):
         raise RequestError(f"Input {name!r}: shape must be [rows] or [rows, columns].", name)
     if not isinstance(data, list):
@@ -181,7 +186,7 @@ def _read_tensor(tensor: Any, where: str) -> tuple[str, list[int], list[Any]]:
 
 
 def _is_nested(data: list[Any]) -> bool:
-    return all(isinstance(row, list) for row in data)
+    return isinstance(data[0], list) and all(isinstance(row, list) for row in data)
 
 
 def _read_matrix(

@@ -10,28 +10,20 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 
 from modelyard.domain.values import Contract
 from modelyard.errors import RequestError
+from modelyard.serving.rows import Layouts, OneRow, Rows
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _TEXT = frozenset({str})
 
 # A text is consumed to its end, or to the body's: what is never closed is looked at once only.
 _TEXT_OR_NAN = re.compile(rb'"(?:[^"\\]+|\\.)*+"?|\bNaN\b', re.DOTALL)
-
-
-@dataclass(slots=True, eq=False)
-class Rows:
-    """The cells of n rows as they were sent, one sequence a column."""
-
-    cells: Mapping[str, Sequence[Any]]
-    count: int
 
 
 def decode_json(body: bytes) -> Any:
@@ -58,21 +50,23 @@ def _not_json(err: orjson.JSONDecodeError, body: bytes) -> RequestError:
     return RequestError(f"The body is not JSON: {err}.{hint}")
 
 
-def parse_json(body: bytes, contract: Contract) -> Rows:
+def parse_json(body: bytes, contract: Contract, layouts: Layouts) -> Rows | OneRow:
     """Return the rows of a JSON body, values as JSON gave them.
 
     Raises RequestError that names the part of the body that cannot be read.
     """
     payload = decode_json(body)
-    forms = [name for name in _FORMS if name in payload] if isinstance(payload, dict) else []
+    forms = [name for name in payload if name in _FORMS] if isinstance(payload, dict) else []
     if len(forms) != 1:
+        found = ", ".join(name for name in _FORMS if name in forms) or "none"
         raise RequestError(
             f"The body must be a JSON object with exactly one of {', '.join(_FORMS)}; "
-            f"found {', '.join(forms) or 'none'}."
+            f"found {found}."
         )
     if payload.get("params") not in (None, {}):
         raise RequestError("This service takes no params: leave them out.", "params")
-    return _FORMS[forms[0]](payload[forms[0]], forms[0], contract)
+    (form,) = forms
+    return _FORMS[form](payload[form], form, contract, layouts)
 
 
 def parse_csv(body: bytes) -> Rows:
@@ -103,16 +97,16 @@ def parse_csv(body: bytes) -> Rows:
     return Rows(found if rows else {}, len(rows))
 
 
-def _split(value: Any, form: str, contract: Contract) -> Rows:
-    if not isinstance(value, dict) or not {"columns", "data"} <= value.keys():
+def _split(value: Any, form: str, contract: Contract, layouts: Layouts) -> Rows | OneRow:
+    if not isinstance(value, dict) or "columns" not in value or "data" not in value:
         raise RequestError(f"{form} must be an object with columns and data.", form)
     columns = value["columns"]
     if not isinstance(columns, list) or not _TEXT.issuperset(map(type, columns)):
         raise RequestError(f"{form}.columns must be a list of names.", f"{form}.columns")
-    return _from_lists(value["data"], columns, f"{form}.data")
+    return _from_lists(value["data"], columns, f"{form}.data", layouts)
 
 
-def _records(value: Any, form: str, contract: Contract) -> Rows:
+def _records(value: Any, form: str, contract: Contract, layouts: Layouts) -> Rows | OneRow:
     if not isinstance(value, list):
         raise RequestError(f"{form} must be a list of rows.", form)
     for row, record in enumerate(value):
@@ -120,12 +114,8 @@ def _records(value: Any, form: str, contract: Contract) -> Rows:
             raise RequestError(
                 f"{form}, row {row}: expected an object with column names.", f"{form}[{row}]"
             )
-    if len(value) == 1:  # most requests: the row is its columns
-        row = value[0]
-        missing = [c.name for c in contract.columns if c.required and c.name not in row]
-        if missing:
-            raise RequestError(f"{form}, row 0: missing column {missing[0]!r}.", missing[0])
-        return Rows({name: (cell,) for name, cell in row.items()}, 1)
+    if len(value) == 1 and (layout := layouts.of(tuple(value[0]))) is not None:
+        return OneRow(layout, [*value[0].values()])
     found: dict[str, Sequence[Any]] = {}
     for column in contract.columns:
         name = column.name
@@ -142,15 +132,15 @@ def _records(value: Any, form: str, contract: Contract) -> Rows:
     return Rows(found, len(value))
 
 
-def _rows(value: Any, form: str, contract: Contract) -> Rows:
+def _rows(value: Any, form: str, contract: Contract, layouts: Layouts) -> Rows | OneRow:
     if isinstance(value, list) and value and isinstance(value[0], list):
-        return _from_lists(value, list(contract.names()), form)
-    return _records(value, form, contract)
+        return _from_lists(value, list(contract.names()), form, layouts)
+    return _records(value, form, contract, layouts)
 
 
-def _inputs(value: Any, form: str, contract: Contract) -> Rows:
+def _inputs(value: Any, form: str, contract: Contract, layouts: Layouts) -> Rows | OneRow:
     if not isinstance(value, dict):
-        return _rows(value, form, contract)
+        return _rows(value, form, contract, layouts)
     columns = {name: cells if isinstance(cells, list) else [cells] for name, cells in value.items()}
     sizes = {name: len(cells) for name, cells in columns.items()}
     if len(set(sizes.values())) > 1:
@@ -159,7 +149,7 @@ def _inputs(value: Any, form: str, contract: Contract) -> Rows:
     return Rows(columns, next(iter(sizes.values()), 0))
 
 
-def _from_lists(data: Any, columns: list[str], field: str) -> Rows:
+def _from_lists(data: Any, columns: list[str], field: str, layouts: Layouts) -> Rows | OneRow:
     if not isinstance(data, list):
         raise RequestError(f"{field} must be a list of rows.", field)
     width = len(columns)
@@ -171,6 +161,8 @@ def _from_lists(data: Any, columns: list[str], field: str) -> Rows:
                 f"({', '.join(columns)}), got {found}.",
                 f"{field}[{row}]",
             )
+    if len(data) == 1 and (layout := layouts.of(tuple(columns))) is not None:
+        return OneRow(layout, data[0])
     _refuse_repeated(columns)
     return Rows(dict(zip(columns, zip(*data, strict=True), strict=False)), len(data))
 
@@ -181,7 +173,7 @@ def _refuse_repeated(columns: list[str]) -> None:
         raise RequestError(f"Column {name!r} is there more than once.", name)
 
 
-_FORMS: dict[str, Callable[[Any, str, Contract], Rows]] = {
+_FORMS: dict[str, Callable[[Any, str, Contract, Layouts], Rows | OneRow]] = {
     "dataframe_split": _split,
     "dataframe_records": _records,
     "instances": _rows,

@@ -16,7 +16,12 @@ class WholeAnswerProtocol(HttpToolsProtocol):
     """
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(cast(asyncio.Transport, _HeadWaits(transport, self.loop)))
+        self._wire = _HeadWaits(transport, self.loop)
+        super().connection_made(cast(asyncio.Transport, self._wire))
+
+    def write_now(self, data: bytes) -> None:
+        """Write what is whole already, after what was written before."""
+        self._wire.write_now(data)
 
 
 class _HeadWaits:
@@ -35,6 +40,12 @@ class _HeadWaits:
         if self._waiting is None:
             self._waiting = data
             self._loop.call_soon(self._flush)
+        else:
+            self._waiting += data
+
+    def write_now(self, data: bytes) -> None:
+        if self._waiting is None:
+            self._transport.write(data)
         else:
             self._waiting += data
 

@@ -104,7 +104,7 @@ def serve(options: argparse.Namespace) -> None:
         server.drain(ORPHAN_GRACE_SECONDS)
 
     server = DrainingServer(
-        server_config(replica.app()),
+        server_config(replica.app(), direct=replica.direct()),
         grace_seconds=options.grace,
         lame_duck_seconds=LAME_DUCK_SECONDS if own_socket else 0.0,
         on_ready=ready,

@@ -7,28 +7,23 @@ predicted with whatever else has queued, and are logged before they are answered
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import Any, NamedTuple
+from itertools import repeat
+from typing import Any
 
 import orjson
 
 from modelyard.domain.values import ColumnKind, Contract, Runtime
-from modelyard.errors import (
-    DeadlineError,
-    ModelCodeError,
-    OverloadedError,
-    RequestError,
-    TooLargeError,
-)
-from modelyard.serving.batching import Batcher, Limits
+from modelyard.errors import ModelCodeError, RequestError, TooLargeError
+from modelyard.serving.batching import Batcher, Limits, Tell, Waiting
 from modelyard.serving.bundle import Bundle
-from modelyard.serving.features import Features, Reader
+from modelyard.serving.features import Features, PlainRow, Reader
 from modelyard.serving.inference_log import InferenceLog
 from modelyard.serving.metrics import ReplicaMetrics
-from modelyard.serving.payloads import Rows
 from modelyard.serving.predictor import Prediction
+from modelyard.serving.rows import Layouts, OneRow, Rows
 
 # One absurd event time would stretch the time axis of monitoring over centuries. What was observed
 # is not older than the first records kept; what is forecast is at most a (leap) year ahead.
@@ -44,14 +39,25 @@ INLINE_ROWS = {Runtime.COMPILED: 2000, Runtime.SKLEARN: 256}
 _log = logging.getLogger(__name__)
 
 
-class _Asked(NamedTuple):
-    """What the log tells of a request beside what was said to it."""
+class RefusedRowsError(RequestError):
+    """The model does not take a value in these rows; the cause says why."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The model does not take a value in these rows: a category that it never saw, or "
+            "a number out of its range."
+        )
+
+
+@dataclass(slots=True, eq=False)
+class _Asked(Waiting):
+    """A request, with what the log tells of it beside what was said to it."""
 
     request_id: str
     at: datetime
-    ids: Sequence[str | None]
-    times: Sequence[str | None]
-    features: Features
+    ids: Sequence[str | None] | None
+    times: Sequence[str | None] | None
+    """None where no row has one."""
 
 
 class Scorer:
@@ -72,6 +78,8 @@ class Scorer:
         self._metrics = metrics
         self._clock = clock
         self._limits = limits
+        self.layouts = Layouts(contract)
+        """What the columns of requests with one row were called."""
         if log is not None:
             log.describe(contract, replica)
         not_null = bundle.manifest.not_null
@@ -82,12 +90,13 @@ class Scorer:
             text: Reader(bundle.contract, not_null=not_null, numeric_text=text)
             for text in (False, True)
         }
-        self._batcher = Batcher(
-            bundle.predictor.predict,
+        self._log = log
+        self._batcher = Batcher[_Asked](
+            self._predict,
             limits,
             inline_rows=INLINE_ROWS[bundle.predictor.runtime],
             on_batch=metrics.batch,
-            before_answers=None if log is None else partial(self._write_log, log),
+            before_telling=self._record,
         )
 
     @property
@@ -98,45 +107,54 @@ class Scorer:
     def gives_probabilities(self) -> bool:
         return self._bundle.predictor.gives_probabilities
 
-    async def score(self, rows: Rows, request_id: str, *, numeric_text: bool) -> Prediction:
-        """Validate, predict and log rows.
+    def score(
+        self, rows: Rows | OneRow, request_id: str, tell: Tell, *, numeric_text: bool
+    ) -> None:
+        """Validate, predict and log rows, and then tell what the model says, or why not.
 
-        Raises RequestError for rows that break the contract, TooLargeError for too many of them,
-        OverloadedError and DeadlineError like `Batcher.predict`.
+        `tell` gets RefusedRowsError, DeadlineError, or what the model raises. Raises RequestError
+        for rows that break the contract, TooLargeError for too many of them, and OverloadedError.
         """
         if rows.count > self._limits.rows:
             raise TooLargeError(
                 f"{rows.count:,} rows are more than the {self._limits.rows:,} that one request "
                 "may have. Send fewer rows."
             )
-        features = self._readers[numeric_text].read(rows.cells, rows.count)
+        features = self._read(rows, self._readers[numeric_text])
         at = self._clock()
         ids = _given_ids(rows, self._contract)
         times = _given_times(rows, self._contract, at)
+        self._batcher.submit(_Asked(features, tell, request_id, at, ids, times))
+
+    def _read(self, rows: Rows | OneRow, reader: Reader) -> Features | PlainRow:
+        if rows.count == 1:
+            one = rows if isinstance(rows, OneRow) else self._as_one(rows)
+            plain = None if one is None else reader.read_plain(one)
+            if plain is not None:
+                return plain
+        return reader.read(rows.cells, rows.count)
+
+    def _as_one(self, rows: Rows) -> OneRow | None:
+        layout = self.layouts.of(tuple(rows.cells))
+        return layout and OneRow(layout, [column[0] for column in rows.cells.values()])
+
+    def _predict(self, features: Features) -> Prediction:
         try:
-            said = await self._batcher.predict(
-                features, _Asked(request_id, at, ids, times, features)
-            )
-        except (OverloadedError, DeadlineError):
-            raise
+            return self._bundle.predictor.predict(features)
         except (ValueError, ModelCodeError) as err:
             # ValueError is what estimators raise about values that they do not take
-            if not isinstance(
-                err.__cause__ if isinstance(err, ModelCodeError) else err, ValueError
-            ):
+            cause = err.__cause__ if isinstance(err, ModelCodeError) else err
+            if not isinstance(cause, ValueError):
                 raise
-            _log.info("request %s: the model refused its rows: %s", request_id, err)
-            raise RequestError(
-                "The model does not take a value in these rows: a category that it never saw, or "
-                "a number out of its range."
-            ) from err
-        self._metrics.predicted(rows.count)
-        return said
+            raise RefusedRowsError from err
 
-    def _write_log(self, log: InferenceLog, answered: Sequence[tuple[_Asked, Prediction]]) -> None:
-        """Log all requests of a batch at once, before the first of them is answered."""
+    def _record(self, answered: Sequence[tuple[_Asked, Prediction]]) -> None:
+        """Count and log all requests of a batch at once, before the first of them is answered."""
+        self._metrics.predicted(sum([asked.rows for asked, _ in answered]))
+        if self._log is None or not answered:
+            return
         try:
-            log.append_lines([_line(asked, said, self._order) for asked, said in answered])
+            self._log.append_lines([_line(asked, said, self._order) for asked, said in answered])
         except (OSError, orjson.JSONEncodeError):
             # an answer is worth more than its line: the count is what to alert on
             self._metrics.not_logged(len(answered))
@@ -149,27 +167,32 @@ def _line(asked: _Asked, said: Prediction, order: list[int] | None) -> bytes:
 
     Rows without an id get one of the request's id and their number, without a time this one.
     """
-    request_id = asked.request_id
+    request_id, at, ids, times = asked.request_id, asked.at, asked.ids, asked.times
+    own_ids = [f"{request_id}-{row}" for row in range(asked.rows)]
     # an InferenceRecord, without what the segment says of all of them; orjson writes a moment as
     # ISO 8601, and null for what is not a number
-    return orjson.dumps(
-        {
-            "request_id": request_id,
-            "at": asked.at,
-            "ids": [f"{request_id}-{row}" if i is None else i for row, i in enumerate(asked.ids)],
-            "times": [asked.at if time is None else time for time in asked.times],
-            "rows": _json_cells(asked.features, order),
-            "predictions": said.predictions,
-            "probabilities": None if said.probabilities is None else said.probabilities.tolist(),
-        }
-    )
+    record = {
+        "request_id": request_id,
+        "at": at,
+        "ids": own_ids if ids is None else _filled(ids, own_ids),
+        "times": [at] * asked.rows if times is None else _filled(times, repeat(at)),
+        "rows": _json_cells(asked.features, order),
+        "predictions": said.predictions,
+        "probabilities": None if said.probabilities is None else said.probabilities.tolist(),
+    }
+    return orjson.dumps(record)
 
 
-def _given_ids(rows: Rows, contract: Contract) -> Sequence[str | None]:
-    """Return the caller's id of each row, None for one that has none."""
-    given = _column(rows, contract.id)
+def _filled(given: Sequence[str | None], own: Iterable[Any]) -> list[Any]:
+    """Return what was given, and where nothing was, its own."""
+    return [mine if theirs is None else theirs for theirs, mine in zip(given, own, strict=False)]
+
+
+def _given_ids(rows: Rows | OneRow, contract: Contract) -> Sequence[str | None] | None:
+    """Return the caller's id of each row, None for one that has none; None without that column."""
+    given = None if contract.id is None else rows.column(contract.id)
     if given is None:
-        return (None,) * rows.count
+        return None
     return [
         None if _missing(value) else _id(value, row, contract.id) for row, value in enumerate(given)
     ]
@@ -187,11 +210,13 @@ def _id(value: Any, row: int, field: str | None) -> str:
     )
 
 
-def _given_times(rows: Rows, contract: Contract, at: datetime) -> Sequence[str | None]:
-    """Return the caller's event time of each row as ISO 8601 in UTC, None for one without."""
-    given = _column(rows, contract.time)
+def _given_times(
+    rows: Rows | OneRow, contract: Contract, at: datetime
+) -> Sequence[str | None] | None:
+    """Return the caller's event time of each row as ISO 8601 in UTC, None as in `_given_ids`."""
+    given = None if contract.time is None else rows.column(contract.time)
     if given is None:
-        return (None,) * rows.count
+        return None
     return [
         None if _missing(value) else _time(value, row, contract.time, at)
         for row, value in enumerate(given)
@@ -220,10 +245,6 @@ def _time(value: Any, row: int, field: str | None, at: datetime) -> str:
     return moment.astimezone(UTC).isoformat()
 
 
-def _column(rows: Rows, name: str | None) -> Sequence[Any] | None:
-    return None if name is None else rows.cells.get(name)
-
-
 def _missing(value: Any) -> bool:
     return value is None or value != value
 
@@ -233,14 +254,16 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _json_cells(features: Features, order: list[int] | None) -> list[list[float | str | None]]:
+def _json_cells(
+    features: Features | PlainRow, order: list[int] | None
+) -> list[list[float | str | None]]:
     """Return features as n lists of values, NaN or None for what is missing.
 
     `order` says where the contract's columns are among the numeric and then categorical ones.
     """
-    numeric: list[list[Any]] = features.numeric.tolist()
-    if not features.categorical.shape[1]:
-        return numeric
-    pairs = zip(numeric, features.categorical.tolist(), strict=True)
-    rows = [[*numbers, *texts] for numbers, texts in pairs]
+    if isinstance(features, PlainRow):
+        rows = [[*features.numeric, *features.categorical]]
+    else:
+        pairs = zip(features.numeric.tolist(), features.categorical.tolist(), strict=True)
+        rows = [[*numbers, *texts] for numbers, texts in pairs]
     return rows if order is None else [[cells[at] for at in order] for cells in rows]

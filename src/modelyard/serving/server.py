@@ -9,10 +9,12 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from modelyard.serving.direct import Direct, DirectProtocol
 from modelyard.serving.protocol import WholeAnswerProtocol
 
 KEEP_ALIVE_SECONDS = 75
@@ -120,14 +122,18 @@ class DrainingServer(Server):
             server.close()
 
 
-def server_config(app: ASGIApp, **more: object) -> uvicorn.Config:
-    """Return uvicorn's settings that the replica and the supervisor share."""
+def server_config(app: ASGIApp, *, direct: Direct | None = None, **more: object) -> uvicorn.Config:
+    """Return uvicorn's settings that the replica and the supervisor share.
+
+    Requests that `direct` takes do not go through the application, unless they are unusual.
+    """
     fast = sys.platform != "win32"
+    http = WholeAnswerProtocol if direct is None else partial(DirectProtocol, direct=direct)
     return uvicorn.Config(
         app,
         loop="uvloop" if fast else "asyncio",
         interface="asgi3",
-        http=WholeAnswerProtocol,
+        http=http,  # pyright: ignore[reportArgumentType]
         ws="none",
         lifespan="off",
         log_config=None,
