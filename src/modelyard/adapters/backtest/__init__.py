@@ -1,0 +1,1 @@
+"""History, gone through again by the rules that run in production."""
