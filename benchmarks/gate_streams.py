@@ -136,10 +136,14 @@ class Stream:
         said = model.outcomes.for_metric(self.metric)
         return self.metric(self.truth[rows], said[rows])
 
+    def naive(self, learnt: np.ndarray, rows: np.ndarray) -> Outcomes:
+        """Return what the naive model, fitted on some rows, says of others."""
+        naive = fit_baseline(self.contract.task, self.labels[learnt], self.metric.name)
+        said = predict_frame(EstimatorPredictor(naive, self.contract), self.features.iloc[rows])
+        return as_outcomes(said, self.contract)
+
     def compare(self, challenger: Model, champion: Model, rows: np.ndarray) -> Comparison:
         """Return what the gate is shown: a refit of the champion's recipe."""
-        naive = fit_baseline(self.contract.task, self.labels[challenger.learnt], self.metric.name)
-        said = predict_frame(EstimatorPredictor(naive, self.contract), self.features.iloc[rows])
         return Comparison(
             contract=self.contract,
             rows=self.rows.iloc[rows],
@@ -148,7 +152,7 @@ class Stream:
             challenger=Judged("the challenger", _at(challenger, rows)),
             champion=Judged("the champion", _at(champion, rows)),
             champion_note="",
-            baseline=Judged("the naive model", as_outcomes(said, self.contract)),
+            baseline=Judged("the naive model", self.naive(challenger.learnt, rows)),
             shared={
                 name: int(np.isin(rows, model.learnt).sum())
                 for name, model in (("the challenger", challenger), ("the champion", champion))

@@ -284,7 +284,11 @@ _PEERS = {
     "scipy": ("scipy: KS and chi-square on pandas", ("scipy",)),
     # It imports statsmodels and does not ask for it.
     "nannyml": ("NannyML 0.13.1: univariate drift", ("nannyml==0.13.1", "statsmodels")),
-    "whylogs": ("whylogs 1.6.4: profiles and drift scores", ("whylogs[viz]==1.6.4",)),
+    # Its module of drift scores draws as well, and imports IPython.
+    "whylogs": (
+        "whylogs 1.6.4: profiles and drift scores",
+        ("whylogs[viz]==1.6.4", "ipython"),
+    ),
 }
 
 

@@ -63,12 +63,13 @@ def _layout(file: str):
     import pyarrow.parquet as pq
 
     from modelyard.adapters.data.profiling import Layout
-    from modelyard.domain.profiles import PREDICTION
+    from modelyard.domain.profiles import PREDICTION, SCORE
     from modelyard.domain.values import ColumnKind
 
     columns = len(pq.read_schema(file).names) - 2
     kinds = {name: ColumnKind(kind) for name, kind in kinds_of(columns).items()}
-    return Layout({**kinds, PREDICTION: ColumnKind.CATEGORICAL}, {PREDICTION: "answer"}, "score")
+    said = {PREDICTION: ColumnKind.CATEGORICAL, SCORE: ColumnKind.NUMERIC}
+    return Layout({**kinds, **said}, {PREDICTION: "answer", SCORE: "score"})
 
 
 def profile_and_store(reference: str, stored: str) -> None:
@@ -105,7 +106,7 @@ def read(window: str) -> None:
 
     parts = parquet_parts([window], _layout(window))
     with ThreadPoolExecutor() as pool:
-        print(sum(pool.map(lambda part: sum(len(r.columns["c0"]) for r in part()), parts)))
+        print(sum(pool.map(lambda part: sum(len(r["c0"]) for r in part()), parts)))
 
 
 def read_plainly(window: str) -> None:

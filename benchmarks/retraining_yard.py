@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.serving_load import free_port
 from modelyard.adapters.platform.parts import (
     platform_id,
     read_platform,
@@ -72,6 +72,7 @@ class Yard:
 
     project: Project
     api: PrefectApi
+    model: str = MODEL
 
     def record_window(self, start: datetime) -> WindowRecord:
         """Store a day in which the champion was far worse than promised."""
@@ -89,17 +90,24 @@ class Yard:
     def event(self, record: WindowRecord, *, same_id: bool = True) -> dict[str, Any]:
         """Return the event about a window, as Prefect's API takes it."""
         window = record.window
+        known_as = event_id(window, EVENT) if same_id else uuid.uuid4()
+        return self.event_about(window.id, window.end, EVENT, known_as)
+
+    def event_about(
+        self, window_id: str, as_of: datetime, name: str, known_as: uuid.UUID
+    ) -> dict[str, Any]:
+        """Return likewise any event about a window."""
         return {
-            "id": str(event_id(window, EVENT) if same_id else uuid.uuid4()),
-            "event": EVENT,
+            "id": str(known_as),
+            "event": name,
             "occurred": datetime.now(UTC).isoformat(),
             "resource": {
-                "prefect.resource.id": f"modelyard.model.{MODEL}",
-                "modelyard.model": MODEL,
-                "modelyard.window": window.id,
+                "prefect.resource.id": f"modelyard.model.{self.model}",
+                "modelyard.model": self.model,
+                "modelyard.window": window_id,
             },
             "related": [],
-            "payload": {"window_id": window.id, "as_of": window.end.isoformat()},
+            "payload": {"window_id": window_id, "as_of": as_of.isoformat()},
         }
 
     def emit(self, events: Sequence[dict[str, Any]]) -> None:
@@ -108,9 +116,9 @@ class Yard:
 
     def reconcile(self) -> str:
         """Ask for the scheduled reconciliation now; return the flow run's id."""
-        deployment = self.api.ask("GET", f"/deployments/name/reconcile/{MODEL}")
+        deployment = self.api.ask("GET", f"/deployments/name/reconcile/{self.model}")
         path = f"/deployments/{deployment['id']}/create_flow_run"
-        return self.api.ask("POST", path, {"parameters": {"model": MODEL}})["id"]
+        return self.api.ask("POST", path, {"parameters": {"model": self.model}})["id"]
 
     def runs(self, flow: str) -> list[dict[str, Any]]:
         """Return the flow runs of a flow, the oldest first."""
@@ -155,7 +163,7 @@ class Yard:
 def yard() -> Iterator[Yard]:
     """Release a model, start the platform; at the end nothing of either is left."""
     with tempfile.TemporaryDirectory(prefix="modelyard-retraining-") as folder:
-        project = _make_project(Path(folder) / "project")
+        project = make_project(Path(folder) / "project")
         try:
             _deliver(project)
             start_platform(project, lambda *_: None)
@@ -169,28 +177,33 @@ def yard() -> Iterator[Yard]:
             stop_processes(marked_processes(platform_id(project)), grace_seconds=0)
 
 
-def _make_project(root: Path) -> Project:
+def make_project(root: Path) -> Project:
+    """Write a project of one model, whose rows are those of `rides`."""
     (root / "configs" / "models").mkdir(parents=True)
-    ports = f"{{prefect: {_free_port()}, mlflow: {_free_port()}}}"
+    ports = f"{{prefect: {free_port()}, mlflow: {free_port()}}}"
     platform = f"home: .modelyard\nports: {ports}\nreconciliation: {{schedule: null}}\n"
     (root / "configs" / "platform.yaml").write_text(platform)
     (root / "configs" / "models" / f"{MODEL}.yaml").write_text(_CONFIG)
-    _rides().to_csv(root / "rides.csv", index=False)
+    rides().to_csv(root / "rides.csv", index=False)
     for name in ("flows", "tasks", "deployments"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(_CHECKOUT / name, root / name, ignore=ignored)
     return Project(root)
 
 
-def _deliver(project: Project) -> None:
-    words = ["deliver", MODEL, "--as-of", f"{FIRST:%Y-%m-%d}", "--json"]
-    done = subprocess.run(
+def modelyard(project: Project, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a project."""
+    return subprocess.run(
         [sys.executable, "-m", "modelyard", *words],
         cwd=project.root,
         env={**os.environ, "MODELYARD_ROOT": str(project.root)},
         capture_output=True,
         text=True,
     )
+
+
+def _deliver(project: Project) -> None:
+    done = modelyard(project, "deliver", MODEL, "--as-of", f"{FIRST:%Y-%m-%d}", "--json")
     if done.returncode != 0:
         sys.exit(f"The first release failed: {done.stderr[-2000:]}")
 
@@ -227,7 +240,8 @@ def _degraded(version: str, start: datetime) -> WindowRecord:
     )
 
 
-def _rides() -> pd.DataFrame:
+def rides() -> pd.DataFrame:
+    """Return a month of hourly rides; from `SHIFT` on they double."""
     rng = np.random.default_rng(7)
     hours = pd.date_range(FIRST - 14 * DAY, LAST, freq="h", inclusive="left")
     temp, wind = rng.uniform(0, 30, len(hours)), rng.uniform(0, 10, len(hours))
@@ -252,9 +266,3 @@ def _is_active(run: dict[str, Any]) -> bool:
         return False
     due = datetime.fromisoformat(run["expected_start_time"])
     return due <= datetime.now(UTC) + timedelta(minutes=2)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -49,6 +49,7 @@ _WATCHED: tuple[FlowName, ...] = (
     "rollback",
     "reconcile",
     "reproduce",
+    "backtest",
 )
 
 Does = Literal["run deployment", "mark as crashed", "cancel", "notify"]

@@ -17,7 +17,16 @@ from modelyard.errors import ConfigError, ModelYardError
 
 TAG = "modelyard"
 
-FlowName = Literal["deliver", "rollout", "monitor", "retrain", "rollback", "reconcile", "reproduce"]
+FlowName = Literal[
+    "deliver",
+    "rollout",
+    "monitor",
+    "retrain",
+    "rollback",
+    "reconcile",
+    "reproduce",
+    "backtest",
+]
 
 ENTRYPOINTS: dict[FlowName, str] = {
     "deliver": "flows.model_delivery.deliver_model",
@@ -27,6 +36,7 @@ ENTRYPOINTS: dict[FlowName, str] = {
     "rollback": "flows.model_rollback.roll_back_model",
     "reconcile": "flows.model_reconciliation.reconcile_model",
     "reproduce": "flows.model_reproduction.reproduce_release",
+    "backtest": "flows.model_backtest.backtest_model",
 }
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from modelyard.adapters.baseline import profiled_kinds, reference_rows
-from modelyard.adapters.data.labels import LABEL, labels_since
+from modelyard.adapters.data.labels import LABEL
+from modelyard.adapters.due_windows import new_windows, reopened_windows
 from modelyard.adapters.evidently import render_drift_report
 from modelyard.adapters.monitoring_page import monitoring_page
 from modelyard.adapters.pages import artifact_key
@@ -21,15 +22,8 @@ from modelyard.adapters.watching import (
 )
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.monitoring import WindowRecord
-from modelyard.domain.windows import Window, due_windows, plausible_span, until_silence, window_of
+from modelyard.domain.windows import Window
 from modelyard.errors import UnknownReleaseError
-from modelyard.ledger import RecordedWindow
-
-MOST_WINDOWS = 1000
-"""Most new windows of one run; the next run goes on from there."""
-
-REOPENED = 24
-"""How many of the last windows are measured again when rows or labels come late."""
 
 
 @step("Find windows")
@@ -45,30 +39,12 @@ def find_due_windows(model: str, as_of: datetime | None = None) -> tuple[Window,
     if workspace.ledger.champion(model) is None:
         raise UnknownReleaseError(f"{model} has no release to monitor. Deliver it first.")
     rotate_log(workspace, model)
-    measured = workspace.ledger.windows(model)
-    now = as_of or datetime.now(UTC)
-    heard = _heard(workspace, model, now, config.monitoring.window)
-    new = due_windows(
-        model,
-        watermark=measured[-1].end if measured else None,
-        as_of=now,
-        length=config.monitoring.window,
-        first_event=heard[0] if heard else None,
-        limit=MOST_WINDOWS,
+    measured, now = workspace.ledger.windows(model), as_of or datetime.now(UTC)
+    watermark = measured[-1].end if measured else None
+    return (
+        *reopened_windows(workspace, model, measured, now),
+        *new_windows(workspace, config, now, watermark),
     )
-    if heard is not None:
-        new = until_silence(new, heard[1])
-    labels = workspace.project.label_folder(model)
-    last = measured[-REOPENED:]
-    late_rows = workspace.prediction_log(model).late(
-        [(old.start, old.end, old.measured_at) for old in last]
-    )
-    again = [
-        window_of(model, old.start, old.end)
-        for old, has_late_rows in zip(last, late_rows, strict=True)
-        if has_late_rows or _unfinished(old, now, late_labels=labels_since(labels, old.measured_at))
-    ]
-    return (*again, *new)
 
 
 @step("Rotate log")
@@ -104,19 +80,21 @@ def report_window(
     """
     workspace = Workspace.find()
     known = {incident.cause for incident in workspace.ledger.incidents(model)}
-    former = _recorded(workspace, model, record.window.id)
-    if former is not None and former.report is not None:
-        return record.model_copy(update={"report": former.report})
+    former = workspace.ledger.window(record.window.id)
+    if former is not None and former.record.get("report"):
+        return record.model_copy(update={"report": former.record["report"]})
     if not record.rows or not (always or set(record.causes) - known):
         return record
     release = workspace.ledger.release(model, record.release)
     rows = read_window(workspace, release, record.window, as_of or datetime.now(UTC))
     path = workspace.project.folder("reports", model) / f"{record.window.start:%Y%m%dT%H%M}.html"
     contract = release.delivery.contract
+    reference = drawn_rows(reference_rows(workspace, release), contract)
+    kinds = {name: kind for name, kind in profiled_kinds(contract).items() if name in reference}
     render_drift_report(
-        drawn_rows(reference_rows(workspace, release), contract),
+        reference,
         drawn_rows(rows.drop(columns=LABEL), contract, rows[LABEL]),
-        profiled_kinds(contract),
+        kinds,
         record.drift,
         path,
         task=contract.task,
@@ -169,30 +147,5 @@ def show_monitoring(model: str) -> None:
     publish_page(artifact_key("monitoring", model), page, f"{len(records)} windows of {model}")
 
 
-def _heard(
-    workspace: Workspace, model: str, now: datetime, length: timedelta
-) -> tuple[datetime, datetime] | None:
-    """Return the span of logged event times that can be meant."""
-    span = workspace.prediction_log(model).span()
-    begun = [release.delivery.training.span.start for release in workspace.ledger.releases(model)]
-    known = [start for start in begun if start is not None]
-    if span is None or not known:
-        return span
-    return plausible_span(*span, started=min(known), now=now, reach=length)
-
-
 def _newest_report(records: list[WindowRecord]) -> str:
     return next((r.report for r in reversed(records) if r.report), "")
-
-
-def _recorded(workspace: Workspace, model: str, window_id: str) -> WindowRecord | None:
-    found = (w for w in workspace.ledger.windows(model, last=REOPENED) if w.id == window_id)
-    return next((WindowRecord.model_validate(w.record) for w in found), None)
-
-
-def _unfinished(old: RecordedWindow, now: datetime, *, late_labels: bool) -> bool:
-    record = WindowRecord.model_validate(old.record)
-    told = record.performance
-    # Labels that came early count from the moment on at which they are due.
-    came_due = told.early > 0 and record.due_at is not None and record.due_at <= now
-    return not record.told or came_due or (late_labels and told.coverage < 1)

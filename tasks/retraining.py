@@ -9,6 +9,7 @@ from uuid import UUID, uuid5
 
 import pandas as pd
 
+from modelyard.adapters.controlling import asks_for_retraining, retraining_policy
 from modelyard.adapters.data.selection import select_rows
 from modelyard.adapters.data.sources import labelled, read_rows
 from modelyard.adapters.notifications import send_waiting
@@ -25,7 +26,6 @@ from modelyard.domain.monitoring import IncidentCause, WindowRecord
 from modelyard.domain.releases import UNFINISHED, Release, ReleaseState
 from modelyard.domain.retraining import (
     RetrainingDecision,
-    RetrainingPolicy,
     RetrainingState,
     RetrainingVerdict,
     decide_retraining,
@@ -74,9 +74,8 @@ def find_missed_retraining(model: str) -> RetrainingDecision | None:
     if not records:
         return None
     now = records[-1].window.end
-    state = RetrainingState(model=model, windows=tuple(record.judged() for record in records))
-    if decide_retraining(state, _policy(workspace.project.model(model)), now).cause is None:
-        return None  # in most hours: nothing asks, and no row need be read
+    if not asks_for_retraining(records, workspace.project.model(model), now):
+        return None  # in most hours: no row need be read
     decision = _decide(workspace, model, None, now)
     return decision if decision.verdict is RetrainingVerdict.RETRAIN else None
 
@@ -96,7 +95,7 @@ def watch_circuit(model: str) -> bool:
     promoted.
     """
     workspace, now, cause = Workspace.find(), datetime.now(UTC), IncidentCause.RETRAINING
-    ledger, policy = workspace.ledger, _policy(workspace.project.model(model))
+    ledger, policy = workspace.ledger, retraining_policy(workspace.project.model(model))
     kept = _kept(workspace, model)
     is_open = [incident for incident in ledger.incidents(model) if incident.cause == cause]
     if kept >= policy.max_kept and not is_open:
@@ -119,7 +118,10 @@ def _decide(
     workspace: Workspace, model: str, cause: RetrainingCause | None, as_of: datetime | None
 ) -> RetrainingDecision:
     """Ask the controller about the state as it is; without a cause, what the windows say."""
-    config, policy = workspace.project.model(model), _policy(workspace.project.model(model))
+    config, policy = (
+        workspace.project.model(model),
+        retraining_policy(workspace.project.model(model)),
+    )
     champion = workspace.ledger.champion(config.name)
     if champion is None:
         raise UnknownReleaseError(
@@ -132,7 +134,7 @@ def _decide(
     now = as_of or datetime.now(UTC)
     state = _state(workspace, config, champion, records, cause, now)
     decision = decide_retraining(state, policy, now).model_copy(update={"as_of": as_of})
-    change = change_to_learn_from(state, policy)
+    change = change_to_learn_from(state, policy, decision.cause)
     if change is None or decision.verdict is not RetrainingVerdict.RETRAIN:
         return decision
     rows = _training_rows(workspace, config, now, change)
@@ -156,22 +158,6 @@ def _link_ended(workspace: Workspace, model: str) -> None:
 def _passing_key(model: str, decision: RetrainingDecision) -> str:
     """Return the key of a decision that started nothing: kept once a window and verdict."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{model}|{decision.window_id}|{decision.verdict}"))
-
-
-def _policy(config: ModelConfig) -> RetrainingPolicy:
-    rules = config.retraining
-    return RetrainingPolicy(
-        on=frozenset(RetrainingCause(cause) for cause in rules.on),
-        harmless_drift=rules.harmless_drift,
-        k=rules.windows.k,
-        n=rules.windows.n,
-        cooldown=rules.cooldown,
-        budget=rules.budget.count,
-        budget_period=rules.budget.period,
-        min_new_labels=rules.min_new_labels,
-        max_kept=rules.max_kept,
-        rows=rules.rows,
-    )
 
 
 def _state(

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from modelyard.commands import (
+    backtesting,
     configs,
     delivery,
     history,
@@ -27,7 +28,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for group in (configs, platform, delivery, rollouts, history, incidents, reproducing, traffic):
+for group in (
+    configs,
+    platform,
+    delivery,
+    rollouts,
+    history,
+    incidents,
+    reproducing,
+    traffic,
+    backtesting,
+):
     group.register(app)
 
 

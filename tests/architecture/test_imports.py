@@ -83,6 +83,11 @@ def test_tasks_do_not_import_tasks() -> None:
         assert "from tasks" not in file.read_text(), file
 
 
+def test_monitoring_decides_without_what_trains_or_draws() -> None:
+    loaded = loaded_by("import modelyard.adapters.watching, modelyard.adapters.data.profiling")
+    assert not loaded & {"sklearn", "mlflow", "evidently", "prefect", "matplotlib", "docker"}
+
+
 def test_a_replica_needs_neither_prefect_nor_mlflow_nor_docker() -> None:
     loaded = loaded_by("import modelyard.serving.replica, modelyard.serving.supervisor")
     assert not loaded & {"prefect", "mlflow", "docker", "evidently", "sqlalchemy", "matplotlib"}
@@ -110,6 +115,7 @@ def test_the_command_starts_without_anything_heavy() -> None:
         ("model_rollback", "roll_back_model"),
         ("model_reconciliation", "reconcile_model"),
         ("model_reproduction", "reproduce_release"),
+        ("model_backtest", "backtest_model"),
     ],
 )
 def test_a_flow_loads_by_module_and_by_path(module: str, function: str) -> None:

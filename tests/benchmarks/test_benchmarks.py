@@ -16,7 +16,9 @@ BENCHMARKS = (
     pytest.param("gate"),
     pytest.param("monitoring"),
     pytest.param("retraining_events", marks=pytest.mark.xdist_group("platform")),
+    pytest.param("faults", marks=pytest.mark.xdist_group("platform")),
     pytest.param("serving"),
+    pytest.param("backtest"),
     pytest.param("images", marks=pytest.mark.xdist_group("docker")),
     pytest.param("rollout", marks=pytest.mark.xdist_group("docker")),
 )

@@ -36,6 +36,7 @@ def test_a_model_has_a_deployment_of_each_real_flow() -> None:
         "rollback/alpha",
         "reconcile/alpha",
         "reproduce/alpha",
+        "backtest/alpha",
     ]
     assert {spec.entrypoint for spec in specs} == set(ENTRYPOINTS.values())
     assert all(spec.description and "Args:" not in spec.description for spec in specs)
@@ -62,6 +63,7 @@ def test_only_what_the_config_schedules_runs_by_itself() -> None:
         "rollback": None,
         "reconcile": "17 * * * *",
         "reproduce": None,
+        "backtest": None,
     }
     assert crons(_config(schedule="0 3 * * 0"))["retrain"] == "0 3 * * 0"
 

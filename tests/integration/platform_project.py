@@ -59,6 +59,7 @@ _FLOWS = {
     "model_rollout": ("rollout", "roll_out_model", "model: str"),
     "model_reconciliation": ("reconcile", "reconcile_model", "model: str"),
     "model_reproduction": ("reproduce", "reproduce_release", "model: str"),
+    "model_backtest": ("backtest", "backtest_model", "model: str"),
 }
 
 _MODEL = """\

@@ -13,6 +13,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from modelyard.domain.estimation import Estimate, count_groups, estimate, expect, track_record
 from modelyard.domain.intervals import metric_interval
+from modelyard.domain.learning_rows import due_rows
 from modelyard.domain.metrics import METRICS, Interval
 from modelyard.domain.performance import (
     PerformanceOutcome,
@@ -34,6 +35,8 @@ class Bookings:
     booked: pd.Series
     known: pd.Series
     cancelled: np.ndarray
+    features: pd.DataFrame
+    """The model's, and the week of arrival."""
     score: np.ndarray
     due: timedelta
     """Age at which labels are due."""
@@ -70,6 +73,7 @@ def bookings(data_folder: Path) -> Bookings:
     features = rows[
         ["lead_time", "adr", "adults", "stays_in_week_nights", "total_of_special_requests"]
     ]
+    seasonal = features.assign(week=rows["arrival_date_week_number"])
     booked, known = rows["booking_date"], rows["label_date"]
     cancelled = rows["is_canceled"].to_numpy()
     learnt = np.flatnonzero(known <= DELIVERED)
@@ -79,7 +83,7 @@ def bookings(data_folder: Path) -> Bookings:
     score = model.predict_proba(features)[:, 1]
     took = (known - booked).iloc[learnt].dt.total_seconds().to_numpy()
     promised = metric_interval(AUC, cancelled[held_out], score[held_out])
-    return Bookings(booked, known, cancelled, score, due_after(took), promised)
+    return Bookings(booked, known, cancelled, seasonal, score, due_after(took), promised)
 
 
 def test_labels_that_are_due_tell_what_all_tell_and_those_that_came_early_do_not(
@@ -113,6 +117,30 @@ def test_a_window_is_not_judged_by_the_bookings_that_were_cancelled_first(
     assert verdict.outcome is PerformanceOutcome.TOO_FEW_LABELS
     assert (verdict.labels, verdict.early) == (0, len(known))
     assert timedelta(days=180) < bookings.due < timedelta(days=360)
+
+
+def test_a_model_that_learns_labels_when_they_are_due_is_better_than_one_that_learns_early_ones(
+    bookings: Bookings,
+) -> None:
+    times, known = bookings.booked.to_numpy(), bookings.known.to_numpy()
+    loss = METRICS["log_loss"]
+    said: dict[str, list[float]] = {"early": [], "due": []}
+    found: dict[str, list[float]] = {"early": [], "due": []}
+    came: list[float] = []
+    for moment in pd.to_datetime(["2015-12-01", "2016-01-30", "2016-03-30"]).to_numpy():
+        after = (times >= moment) & (times < moment + np.timedelta64(LENGTH))
+        came.append(float(bookings.cancelled[after].mean()))
+        taught = {"early": known <= moment, "due": due_rows(times, known, moment)}
+        for rule, rows in taught.items():
+            model = HistGradientBoostingClassifier(random_state=7)
+            model.fit(bookings.features[rows], bookings.cancelled[rows])
+            score = model.predict_proba(bookings.features[after])[:, 1]
+            said[rule].append(float(score.mean()))
+            found[rule].append(loss(bookings.cancelled[after], score))
+
+    assert np.mean(said["early"]) > 2 * np.mean(came)
+    assert np.mean(said["due"]) < 1.5 * np.mean(came)
+    assert np.mean(found["due"]) < np.mean(found["early"]) / 2
 
 
 @pytest.mark.parametrize("in_time", [False, True])

@@ -17,22 +17,27 @@ from modelyard.adapters.baseline import (
 from modelyard.adapters.data.inference_log import PREDICTION
 from modelyard.adapters.learning.scorers import find_metric
 from modelyard.adapters.monitoring_page import monitoring_page
-from modelyard.adapters.outcome_reference import OutcomeReference, outcome_reference
 from modelyard.adapters.watching import (
     drawn_rows,
+    judged_release,
+    measure,
     read_window,
     see_window,
 )
 from modelyard.adapters.workspace import Workspace
+from modelyard.config import ModelConfig
+from modelyard.config.schema import PerformanceAlerts
 from modelyard.domain.drift import DriftOutcome
+from modelyard.domain.drift_history import MIN_WINDOWS
 from modelyard.domain.gate import Gated
 from modelyard.domain.incidents import seen_in
 from modelyard.domain.monitoring import IncidentCause, WindowRecord
 from modelyard.domain.performance import PerformanceOutcome
 from modelyard.domain.profiles import profile_window
+from modelyard.domain.promises import promise_limit
 from modelyard.domain.quality import QualityOutcome
 from modelyard.domain.releases import ReleaseState
-from modelyard.domain.windows import Window
+from modelyard.domain.windows import Window, window_of
 from modelyard.errors import UnknownReleaseError
 from modelyard.serving.frames import prepare_features
 from tasks.monitoring import (
@@ -53,18 +58,6 @@ def measure_all(*, told: bool = True) -> list[WindowRecord]:
     return [
         record_window.fn(MODEL, record.model_copy(update={"told": told})) for record in measured
     ]
-
-
-def outcomes_of(workspace: Workspace) -> OutcomeReference:
-    """Return what the champion's holdout tells about outcomes."""
-    champion, config = workspace.ledger.champion(MODEL), workspace.project.model(MODEL)
-    assert champion is not None
-    return outcome_reference(
-        workspace,
-        config,
-        champion,
-        find_metric(config.evaluation.primary_metric, config.task),
-    )
 
 
 def starts(windows: tuple[Window, ...]) -> list[datetime]:
@@ -109,6 +102,47 @@ def test_late_labels_open_their_windows_again(monitored: Workspace) -> None:
     assert [WindowRecord.model_validate(w.record) for w in stored] == [quiet, shifted]
 
 
+def test_performance_is_judged_together_with_the_windows_that_lead_up_to_this_one(
+    monitored: Workspace,
+) -> None:
+    load_labels(monitored, FIRST, FIRST + 2 * WEEK)
+    day = timedelta(days=1)
+
+    def together(begin: int, end: int) -> int | None:
+        """Measure and record the window of some days, and count what it was judged with."""
+        window = window_of(MODEL, FIRST + begin * day, FIRST + end * day)
+        record = record_window.fn(MODEL, measure_window.fn(MODEL, window, AS_OF))
+        lasting = record.performance.lasting
+        return lasting and lasting.windows
+
+    assert together(0, 5) is None
+    assert together(0, 5) is None  # a rerun does not count itself
+    assert together(5, 10) == 2
+    assert together(9, 14) is None
+    assert together(8, 13) is None  # the one that begins where the former ends was not measured
+
+
+def test_what_is_tolerated_follows_from_what_the_gate_measured_of_the_naive_model(
+    monitored: Workspace,
+) -> None:
+    champion, config = monitored.ledger.champion(MODEL), monitored.project.model(MODEL)
+    assert champion is not None
+    gated = Gated.model_validate(champion.payload(ReleaseState.GATED))
+    mae = find_metric("mae", config.task)
+    promised, naive = gated.metrics["mae"], gated.naive_metrics["mae"]
+    assert naive > 5 * promised.value
+    window = find_due_windows.fn(MODEL, FIRST + WEEK)[0]
+
+    def limit(of: ModelConfig) -> float:
+        return measure(monitored, of, champion, window, AS_OF).performance.limit
+
+    lenient = config.monitoring.model_copy(update={"performance": PerformanceAlerts(tolerance=0.4)})
+    assert limit(config) == pytest.approx(promise_limit(mae, promised, 0.1))
+    assert limit(config.model_copy(update={"monitoring": lenient})) == pytest.approx(
+        promise_limit(mae, promised, 0.4)
+    )
+
+
 def test_labels_that_come_while_a_window_is_measured_are_not_missed(monitored: Workspace) -> None:
     window, _ = find_due_windows.fn(MODEL, AS_OF)
     record = measure_window.fn(MODEL, window, AS_OF)
@@ -123,13 +157,14 @@ def test_a_window_that_is_gone_through_in_batches_is_profiled_as_its_rows(
     load_labels(monitored, FIRST, FIRST + WEEK / 2)
     release = monitored.ledger.champion(MODEL)
     assert release is not None
-    contract, reference = release.delivery.contract, reference_profile(monitored, release)
+    judged = judged_release(monitored, monitored.project.model(MODEL), release)
+    contract, reference = judged.contract, judged.reference
     window = find_due_windows.fn(MODEL, AS_OF)[0]
     rows = read_window(monitored, release, window, AS_OF)
     features = prepare_features(rows, contract)
     columns = {name: features[name].to_numpy() for name in contract.names()}
     columns["prediction"] = rows[PREDICTION].to_numpy()
-    seen = see_window(monitored, release, window, AS_OF, reference, outcomes_of(monitored))
+    seen = see_window(monitored, judged, MODEL, window, AS_OF)
     assert seen.profile == profile_window(columns, reference)
     assert all(c.joint for name, c in seen.profile.columns.items() if name != "prediction")
     assert seen.served == {"1.0.0": 168}
@@ -225,6 +260,25 @@ def test_drift_is_held_against_windows_of_the_training_rows_and_the_first_quiet_
     assert windows_before(monitored, halves, champion, second.window) == (*learnt, first.shares)
 
 
+def test_after_few_training_windows_labels_say_which_windows_become_the_yardstick(
+    monitored: Workspace,
+) -> None:
+    """A release that learnt a few days alarms every day; else it would do so for good."""
+    champion = monitored.ledger.champion(MODEL)
+    assert champion is not None
+    config = monitored.project.model(MODEL)
+    short = config.monitoring.model_copy(update={"window": timedelta(hours=12), "min_rows": 5})
+    halves = config.model_copy(update={"monitoring": short})
+    learnt = training_windows(monitored, halves, champion).windows
+    assert 0 < len(learnt) < MIN_WINDOWS
+    load_labels(monitored, FIRST, FIRST + 2 * WEEK)
+    first, second = measure_all()
+    drifted = first.drift.model_copy(update={"outcome": DriftOutcome.DRIFTED})
+    record_window.fn(MODEL, first.model_copy(update={"drift": drifted}))
+    assert first.performance.outcome is PerformanceOutcome.OK
+    assert windows_before(monitored, halves, champion, second.window) == (*learnt, first.shares)
+
+
 def test_a_window_is_quiet_where_it_is_like_those_before_or_its_labels_say_so(
     monitored: Workspace,
 ) -> None:
@@ -315,6 +369,28 @@ def test_each_slice_is_held_against_the_same_slice_of_the_holdout(monitored: Wor
     assert "## Slices, 2024-01-22" in page
     assert "Labels have told of 2 windows that were estimated" in page
     assert "inside its interval in 1 of them" in page
+
+
+def test_the_table_of_windows_says_in_few_words_what_was_found(monitored: Workspace) -> None:
+    load_labels(monitored, FIRST, FIRST + WEEK)
+    quiet, shifted = measure_all()
+    assert quiet.realized is not None
+    assert shifted.likely is not None
+    early = shifted.performance.model_copy(update={"early": 42})
+    broken = shifted.quality.model_copy(update={"outcome": QualityOutcome.BROKEN})
+    drift = shifted.drift.model_copy(update={"outcome": DriftOutcome.TOO_FEW_ROWS})
+    wrong = {"performance": early, "quality": broken, "drift": drift}
+    bad = shifted.model_copy(update={**wrong, "served": {"1.0.0": 100, "1.0.1": 68}})
+
+    page = monitoring_page(MODEL, "mae", [quiet, bad], [], {}, None)
+
+    rows = [line for line in page.splitlines() if line.startswith("| 2024-01-")]
+    assert rows == [
+        f"| 2024-01-22 … 01-29 | 1.0.0 + 1 | 168 (0+25%) | ~{shifted.likely.value:,.4g} | "
+        "**data**, few rows |",
+        f"| 2024-01-15 … 01-22 | 1.0.0 | 168 (100%) | {quiet.realized:,.4g} | ok |",
+    ]
+    assert f"promised {quiet.performance.promised.value:,.4g} by 1.0.0." in page
 
 
 def test_a_drift_tells_what_it_is_likely_to_do_to_the_metric(monitored: Workspace) -> None:

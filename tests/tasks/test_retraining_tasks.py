@@ -91,6 +91,31 @@ def test_a_quiet_model_waits_and_a_person_may_insist(monitored: Workspace) -> No
     assert "@" in person.reasons[0].words
 
 
+def test_an_estimate_alerts_and_retrains_nothing_until_labels_say_the_same(
+    monitored: Workspace,
+) -> None:
+    moment = FIRST + 2 * WEEK
+    for window in find_due_windows.fn(MODEL, moment):
+        record: WindowRecord = measure_window.fn(MODEL, window, moment)
+        assert record.estimate is not None
+        alarmed = record.estimate.model_copy(update={"beyond": True, "alarm": True})
+        record = record_window.fn(
+            MODEL, record.model_copy(update={"estimate": alarmed, "told": True})
+        )
+        assert record.causes == (IncidentCause.PERFORMANCE,)
+        assert not record.judged().is_labelled
+
+    guessed = decide_to_retrain.fn(MODEL, CAUSE, SECOND)
+
+    assert guessed.verdict is not RetrainingVerdict.RETRAIN
+    assert "no window has the labels that tell of performance" in guessed.reasons[0].words
+    assert find_missed_retraining.fn(MODEL) is None
+    load_labels(monitored, FIRST, moment)
+    for window in find_due_windows.fn(MODEL, moment):
+        record_window.fn(MODEL, measure_window.fn(MODEL, window, moment))
+    assert decide_to_retrain.fn(MODEL, CAUSE, SECOND).verdict is RetrainingVerdict.RETRAIN
+
+
 def test_a_model_that_was_never_released_cannot_be_retrained(workspace: Workspace) -> None:
     with pytest.raises(UnknownReleaseError, match="modelyard deliver rides"):
         decide_to_retrain.fn(MODEL, RetrainingCause.PERSON, SECOND)

@@ -166,6 +166,14 @@ def test_a_database_without_a_query_is_refused(tmp_path: Path) -> None:
     assert "write data.query" in refusal(written(tmp_path, text))
 
 
+def test_a_window_of_fewer_rows_than_are_judged_is_refused(tmp_path: Path) -> None:
+    counted = SMALLEST + "monitoring:\n  window: 50 rows\n"
+    says = "monitoring.window = '50 rows': is never judged: windows with fewer than 200 rows"
+    assert says in refusal(written(tmp_path, counted))
+    written(tmp_path, counted + "  min_rows: 50\n")
+    assert str(load_model_config(tmp_path, "m").monitoring.window) == "50 rows"
+
+
 def test_all_problems_are_named_at_once_in_the_order_of_their_lines(tmp_path: Path) -> None:
     message = refusal(
         written(tmp_path, "name: M!\ntask: guess\ndata:\n  sorce: x.csv\nservice: {replicas: x}\n")

@@ -13,7 +13,9 @@ from modelyard.config.values import (
     FalseAlarms,
     Holdout,
     KOfN,
+    RowCount,
     Share,
+    WindowExtent,
     format_duration,
     parse_duration,
 )
@@ -42,6 +44,32 @@ def test_a_duration_longer_than_time_itself_is_refused() -> None:
 def test_a_duration_is_written_as_it_was_read(text: str) -> None:
     assert format_duration(parse_duration(text)) == text
     assert TypeAdapter(Duration).dump_python(parse_duration(text), mode="json") == text
+
+
+EXTENT = TypeAdapter(WindowExtent)
+
+
+def test_a_window_is_a_span_of_time_or_a_number_of_rows() -> None:
+    assert EXTENT.validate_python("6h") == timedelta(hours=6)
+    assert EXTENT.validate_python(" 500 rows ") == RowCount(rows=500)
+    for text in ("6h", "500 rows"):
+        assert EXTENT.dump_python(EXTENT.validate_python(text), mode="json") == text
+        assert EXTENT.validate_python(EXTENT.validate_python(text)) == EXTENT.validate_python(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("0 rows", "has no row; write more, like 500 rows"),
+        ("500 row", "or a number of rows, like 500 rows"),
+        ("-5 rows", "or a number of rows, like 500 rows"),
+        ("0d", "longer than nothing, like 1d, or a number of rows"),
+        (500, "is no duration"),
+    ],
+)
+def test_what_is_no_window_is_refused(text: object, says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        EXTENT.validate_python(text)
 
 
 def test_a_holdout_is_a_share_of_rows_or_a_span_of_time() -> None:

@@ -13,7 +13,13 @@ from modelyard.domain.drift import (
     DriftVerdict,
     judge_drift,
 )
-from modelyard.domain.profiles import Profile, profile_reference, profile_window
+from modelyard.domain.profiles import (
+    PREDICTION,
+    SCORE,
+    Profile,
+    profile_reference,
+    profile_window,
+)
 from modelyard.domain.values import ColumnKind
 
 NUMERIC = [f"n{i}" for i in range(14)]
@@ -202,3 +208,15 @@ def test_a_verdict_survives_json(reference: Profile) -> None:
     assert strongest is not None
     assert strongest.drifted
     assert verdict.strongest("unknown") is None
+
+
+def test_a_model_that_is_less_sure_of_the_same_answers_has_drifted() -> None:
+    rng = np.random.default_rng(11)
+    said = rng.choice(np.array(["yes", "no"], dtype=object), 4_000)
+    kinds = {PREDICTION: ColumnKind.CATEGORICAL, SCORE: ColumnKind.NUMERIC}
+    sure = {PREDICTION: said, SCORE: rng.beta(8, 2, 4_000)}
+    reference = profile_reference(sure, kinds)
+    window = {PREDICTION: said[:1_000], SCORE: rng.beta(4, 2, 1_000)}
+    verdict = judge_drift(reference, profile_window(window, reference), DriftPolicy())
+    assert {finding.column for finding in verdict.suspects} == {SCORE}
+    assert verdict.reasons[0].startswith("their scores: mean 0.7991 to 0.6642")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from modelyard.domain.intervals import metric_interval, paired_difference
+from modelyard.domain.intervals import mean_interval, metric_interval, paired_difference
 from modelyard.domain.metrics import METRICS, Metric
 from modelyard.domain.values import MLTask
 from modelyard.errors import InvalidInputError
@@ -49,6 +49,41 @@ def test_intervals_cover_the_true_value_as_often_as_they_say(memory: float, rows
 
     covered = np.mean([i.low <= 0.5 <= i.high for i in intervals])
     assert 0.92 < covered < 0.98
+
+
+@pytest.mark.parametrize(("memory", "confidence"), [(0.0, 0.95), (0.5, 0.95), (0.5, 0.8)])
+def test_the_mean_of_windows_covers_the_true_value_as_often_as_it_says(
+    memory: float, confidence: float
+) -> None:
+    errors, truth = autocorrelated(400, 600, memory), np.full(600, 100.0)
+    parts = (slice(0, 100), slice(100, 300), slice(300, 600))
+
+    intervals = [
+        mean_interval(
+            [
+                metric_interval(
+                    METRICS["wape"], truth[at], truth[at] + 50 + e[at], confidence=confidence
+                )
+                for at in parts
+            ],
+            [100, 200, 300],
+        )
+        for e in errors
+    ]
+
+    covered = np.mean([i.low <= 0.5 <= i.high for i in intervals])
+    assert abs(covered - confidence) < 0.045
+    assert {i.confidence for i in intervals} == {confidence}
+    means = [float(np.mean(50 + e)) / 100 for e in errors]
+    assert [i.value for i in intervals] == pytest.approx(means)
+
+
+def test_a_mean_of_figures_without_error_has_none() -> None:
+    exact = metric_interval(METRICS["accuracy"], CODES, CODES)
+
+    mean = mean_interval([exact, exact], [1, 3])
+
+    assert (mean.value, mean.low, mean.high) == (1.0, 1.0, 1.0)
 
 
 def test_pairing_cancels_what_is_hard_for_both() -> None:

@@ -2,11 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 
 from modelyard.domain.causes import JudgedWindow, RetrainingCause, drifts_since, locate_change
 from modelyard.domain.drift import DriftOutcome
-from modelyard.domain.learning_rows import change_to_learn_from, restrict_rows
+from modelyard.domain.learning_rows import change_to_learn_from, due_rows, restrict_rows
 from modelyard.domain.performance import PerformanceOutcome
 from modelyard.domain.quality import QualityOutcome
 from modelyard.domain.retraining import (
@@ -83,14 +84,40 @@ def test_what_is_over_or_never_was_has_no_change() -> None:
 def test_only_who_asks_for_it_learns_the_rows_since_the_change() -> None:
     state = RetrainingState(model="bikes", windows=windows(1.0, 1.0, 5.0))
 
-    assert change_to_learn_from(state, SINCE_CHANGE) == START + 2 * DAY
-    assert change_to_learn_from(state, RetrainingPolicy()) is None
+    assert change_to_learn_from(state, SINCE_CHANGE, PERFORMANCE) == START + 2 * DAY
+    assert change_to_learn_from(state, RetrainingPolicy(), PERFORMANCE) is None
+
+
+def test_the_schedule_answers_no_change_and_forgets_nothing() -> None:
+    """A harmless drift, or one bad day, would leave it with the rows of a few days each time."""
+    state = RetrainingState(model="bikes", windows=windows(1.0, 1.0, 5.0), learnt_since=START - DAY)
+
+    assert change_to_learn_from(state, SINCE_CHANGE, RetrainingCause.SCHEDULE) == START - DAY
+
+
+def test_a_person_answers_what_is_wrong_and_no_drift_that_does_no_harm() -> None:
+    drifts = [
+        window.model_copy(update={"drift": DriftOutcome.DRIFTED})
+        for window in windows(1.0, 1.1, 1.0)
+    ]
+    untold = [
+        window.model_copy(update={"performance": PerformanceOutcome.TOO_FEW_LABELS})
+        for window in drifts
+    ]
+    harmless, unknown, bad = (
+        RetrainingState(model="bikes", windows=tuple(seen))
+        for seen in (drifts, untold, windows(1.0, 1.0, 5.0))
+    )
+
+    assert change_to_learn_from(harmless, SINCE_CHANGE, RetrainingCause.PERSON) is None
+    assert change_to_learn_from(unknown, SINCE_CHANGE, RetrainingCause.PERSON) == START
+    assert change_to_learn_from(bad, SINCE_CHANGE, RetrainingCause.PERSON) == START + 2 * DAY
 
 
 def test_without_a_new_change_what_the_champion_forgot_stays_forgotten() -> None:
     state = RetrainingState(model="bikes", windows=windows(1.0, 1.0), learnt_since=START - DAY)
 
-    assert change_to_learn_from(state, SINCE_CHANGE) == START - DAY
+    assert change_to_learn_from(state, SINCE_CHANGE, PERFORMANCE) == START - DAY
 
 
 def test_too_few_rows_since_the_change_are_learnt_together_with_older_ones() -> None:
@@ -106,3 +133,24 @@ def test_too_few_rows_since_the_change_are_learnt_together_with_older_ones() -> 
     assert (few.reasons[-1].figure, few.reasons[-1].limit) == ("99", "at least 100")
     assert "older rows are learnt as well" in few.reasons[-1].words
     assert restrict_rows(decision, None, 0, 100) == decision
+
+
+def test_rows_are_learnt_from_the_age_on_at_which_nearly_all_labels_are_known() -> None:
+    times = np.datetime64("2024-01-01", "D") + np.arange(100)
+    took = np.where(np.arange(100) % 20 == 0, 30, np.where(np.arange(100) % 2 == 0, 10, 1))
+    known = (times + took).astype("datetime64[s]")
+    known[3] = np.datetime64("NaT")
+    moment = times[0] + 70
+
+    due = due_rows(times, known, moment)
+
+    # Nine in ten are known after ten days; of rows as old, those that take longer are missing.
+    assert np.flatnonzero(~due[:61]).tolist() == [3, 60]
+    assert not due[61:].any()
+
+
+def test_without_a_known_label_nothing_is_learnt() -> None:
+    times = np.datetime64("2024-01-01", "D") + np.arange(3)
+    never = np.full(3, np.datetime64("NaT", "D"))
+    assert due_rows(times, never, times[-1]).tolist() == [False] * 3
+    assert due_rows(times, times, times[-1]).tolist() == [True] * 3

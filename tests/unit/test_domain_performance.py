@@ -151,6 +151,96 @@ def test_a_label_is_due_at_the_age_at_which_nearly_all_were_known_before() -> No
     assert due_after(np.array([-5.0])) == timedelta(0)
 
 
+def in_a_row(*errors: float) -> list[PerformanceVerdict]:
+    """Judge windows one after the other, each with its error."""
+    told: list[PerformanceVerdict] = []
+    for seed, error in enumerate(errors, 1):
+        verdict = judge_performance(
+            METRICS["mae"],
+            *rows(seed, error),
+            rows=400,
+            promised=PROMISED,
+            policy=PerformancePolicy(),
+            before=told,
+        )
+        told.append(verdict)
+    return told
+
+
+def test_a_loss_that_is_too_small_for_one_window_shows_in_three() -> None:
+    degraded = PerformanceOutcome.DEGRADED
+    small = 24.0
+    alone = [judge(error=small, seed=seed).outcome is degraded for seed in range(1, 41)]
+    together = in_a_row(*[small] * 40)
+
+    assert sum(alone) < 20
+    assert sum(v.outcome is degraded for v in together) > sum(alone) + 10
+    assert [v.lasting and v.lasting.windows for v in together[:4]] == [None, 2, 3, 3]
+    shown = next(
+        verdict
+        for verdict, by_itself in zip(together, alone, strict=True)
+        if verdict.outcome is degraded and not by_itself
+    )
+    assert shown.realized is not None
+    assert shown.realized.low < shown.limit
+    assert shown.lasting is not None
+    assert shown.lasting.realized.low > shown.lasting.limit
+    assert shown.lasting.labels == 1_200
+    assert shown.reasons[1].startswith("3 windows together: mae ")
+    assert 0 < shown.beyond < judge(error=60).beyond
+
+
+def test_a_window_that_is_as_promised_again_is_ok_whatever_came_before() -> None:
+    *_, bad, good = in_a_row(40, 40, 40, 20)
+
+    assert bad.outcome is PerformanceOutcome.DEGRADED
+    assert good.outcome is PerformanceOutcome.OK
+    assert good.beyond == 0
+    assert good.lasting is not None
+    assert good.lasting.realized.low > good.lasting.limit
+    assert not good.lasting.degraded
+
+
+def test_windows_without_enough_labels_tell_nothing_together_either() -> None:
+    silent = judge(error=20, count=20)
+
+    verdict = judge_performance(
+        METRICS["mae"],
+        *rows(1, error=24.5),
+        rows=400,
+        promised=PROMISED,
+        policy=PerformancePolicy(),
+        before=[silent],
+    )
+
+    assert verdict.lasting is None
+
+
+def test_windows_as_promised_are_ok_together_as_well() -> None:
+    verdicts = in_a_row(*[20.0] * 60)
+
+    assert {v.outcome for v in verdicts} == {PerformanceOutcome.OK}
+
+
+def test_labels_that_stalled_for_a_few_days_do_not_make_all_labels_due_late() -> None:
+    rng = np.random.default_rng(5)
+    days = np.repeat(np.arange(40), 250)
+    delays = rng.uniform(0.5, 2.0, days.size) * 86_400
+    stalled = delays + np.where(np.isin(days, (20, 21, 22, 23)), 8 * 86_400, 0)
+
+    usual = due_after(delays)
+    assert due_after(stalled) > timedelta(days=8)
+    assert abs(due_after(stalled, days) - usual) < timedelta(hours=1)
+    assert due_after(delays, days) == usual
+
+
+def test_a_source_that_became_slow_for_good_makes_labels_due_later() -> None:
+    days = np.repeat(np.arange(40), 50)
+    delays = np.where(days < 15, 1.0, 9.0) * 86_400
+
+    assert due_after(delays, days) == timedelta(days=9)
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_a_slice_that_is_worse_than_promised_is_told_where_the_whole_is_not(told: bool) -> None:
     metric, rng = METRICS["mae"], np.random.default_rng(3)

@@ -61,10 +61,6 @@ def same(a: Profile, b: Profile) -> None:
         assert x.model_dump(exclude=rounded) == y.model_dump(exclude=rounded)
         if isinstance(x, NumericProfile) and isinstance(y, NumericProfile):
             assert (x.mean, x.sd, x.log_mean) == pytest.approx((y.mean, y.sd, y.log_mean))
-    assert (a.scores is None) == (b.scores is None)
-    if a.scores and b.scores:
-        assert a.scores.counts == b.scores.counts
-        assert a.scores.sums == pytest.approx(b.scores.sums)
 
 
 def numeric(profile: Profile, name: str) -> NumericProfile:
@@ -123,16 +119,15 @@ def test_batches_of_any_size_give_the_profile_of_the_whole(classes: bool) -> Non
     reference = profile_reference(predicted(1, classes=classes), kinds(classes=classes))
     whole = predicted(2, 5_000, classes=classes)
     whole["city"][-40:] = [f"village {i % 7}" for i in range(40)]
-    scores = np.where(rng.random(5_000) < 0.1, np.nan, rng.random(5_000))
-    expected = profile_window(whole, reference, scores)
+    expected = profile_window(whole, reference)
     for _ in range(5):
         cuts = [0, *np.sort(rng.integers(0, 5_000, 6)), 5_000]
         builders = [ProfileBuilder(reference) for _ in range(2)]
         merged: list[Profile] = []
         for turn, (a, b) in enumerate(pairwise(cuts)):
             part = {name: values[a:b] for name, values in whole.items()}
-            builders[turn % 2].add(part, scores[a:b])
-            merged.append(profile_window(part, reference, scores[a:b]))
+            builders[turn % 2].add(part)
+            merged.append(profile_window(part, reference))
         builders[0].merge(builders[1])
         same(builders[0].profile(), expected)
         same(merge_profiles(*merged), expected)
@@ -166,17 +161,6 @@ def test_joint_counts_are_those_of_the_rows(classes: bool) -> None:
     assert said.joint == ()
     assert len(price.groups) == 9
     assert set(price.groups) <= set(price.edges)
-
-
-def test_scores_are_counted_and_summed_in_bins_of_equal_width() -> None:
-    reference = profile_reference(columns(1), KINDS)
-    scores = np.array([0.0, 0.005, 0.5, 0.509, 1.0, np.nan])
-    found = profile_window({"rain": np.zeros(6)}, reference, scores).scores
-
-    assert found is not None
-    assert {i: n for i, n in enumerate(found.counts) if n} == {0: 2, 50: 2, 99: 1}
-    assert (found.sums[0], found.sums[50], found.sums[99]) == pytest.approx((0.005, 1.009, 1.0))
-    assert profile_window({"rain": np.zeros(6)}, reference).scores is None
 
 
 def test_codes_of_levels_are_counted_as_their_names() -> None:
@@ -234,7 +218,7 @@ def test_bins_of_many_rows_are_laid_by_evenly_spread_ones_and_all_are_counted() 
 
 def test_a_profile_that_was_stored_before_there_were_joint_counts_still_serves() -> None:
     new = profile_reference(predicted(1, classes=True), kinds(classes=True))
-    stored = new.model_dump(exclude={"scores": True})
+    stored = new.model_dump()
     for column in stored["columns"].values():
         del column["groups"], column["joint"]
     old = Profile.model_validate(stored)

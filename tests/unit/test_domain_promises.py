@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.domain.metrics import METRICS, Interval
-from modelyard.domain.promises import promise_limit, shortfall, surely_beyond
+from modelyard.domain.metrics import METRICS, Interval, Metric
+from modelyard.domain.promises import promise_limit, shortfall, surely_beyond, tolerated
 
-ACCURACY, MAE = METRICS["accuracy"], METRICS["mae"]
+ACCURACY, AUC, MAE = METRICS["accuracy"], METRICS["roc_auc"], METRICS["mae"]
 widths = st.floats(0.001, 0.2)
 
 
@@ -58,3 +58,22 @@ def test_two_samples_of_one_population_are_told_apart_as_seldom_as_the_confidenc
         )
         alarms += surely_beyond(ACCURACY, found, promise_limit(ACCURACY, promised, 0.0, found))
     assert alarms / 4_000 == pytest.approx(0.025, abs=0.007)
+
+
+@pytest.mark.parametrize(
+    ("metric", "promised", "naive", "lost"),
+    [
+        (AUC, 0.8, 0.5, 0.03),  # a tenth of what the model knows, not of the figure
+        (ACCURACY, 0.95, 0.93, 0.002),
+        (MAE, 20.0, 100.0, 2.0),  # a tenth of the gain would be 8: nearly half of the error
+        (MAE, 20.0, 25.0, 0.5),
+        (AUC, 0.48, 0.5, 0.0),  # what is no better than the naive model has nothing to lose
+        (AUC, 0.8, None, 0.08),
+        (MAE, 0.0, 5.0, 0.0),
+    ],
+)
+def test_what_is_tolerated_is_a_share_of_the_figure_or_of_the_gain_where_that_is_less(
+    metric: Metric, promised: float, naive: float | None, lost: float
+) -> None:
+    share = tolerated(metric, interval(promised, 0.01, 0.01), naive, 0.1)
+    assert share * promised == pytest.approx(lost)

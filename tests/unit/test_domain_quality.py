@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from modelyard.domain.drift_history import still_columns, window_shares
+from modelyard.domain.drift_history import still_columns, usual_spreads, window_shares
 from modelyard.domain.profiles import Profile, profile_reference, profile_window
 from modelyard.domain.quality import (
     QualityCheck,
@@ -80,6 +80,66 @@ def test_a_change_of_unit_is_seen_in_another_season_too(reference: Profile) -> N
     assert (QualityCheck.UNIT, "humidity", QualityOutcome.BROKEN) in found(
         judge(reference, columns)
     )
+
+
+def of_days(first: int, last: int, factor: float = 1.0) -> dict[str, np.ndarray]:
+    """Return what rows of some days of a year say of their day, and of its week."""
+    day = np.arange(first, last).repeat(20)
+    return {"day of year": day * factor, "week": (day // 7 + 1) * factor}
+
+
+@pytest.fixture(scope="module")
+def year() -> Profile:
+    return profile_reference(of_days(1, 366), dict.fromkeys(of_days(1, 2), ColumnKind.NUMERIC))
+
+
+@pytest.mark.parametrize("days", [10, 30])
+def test_the_days_and_weeks_of_january_are_no_change_of_unit(year: Profile, days: int) -> None:
+    windows = [profile_window(of_days(i, i + days), year) for i in range(180, 330, days)]
+    usual = usual_spreads([window_shares(year, window) for window in windows])
+    january = of_days(1, 1 + days)
+
+    assert usual == {
+        "day of year": pytest.approx(days / 12**0.5, rel=0.05),
+        "week": pytest.approx(days / 7 / 12**0.5, rel=0.5),
+    }
+    assert judge(year, january, spreads=usual).outcome is not QualityOutcome.BROKEN
+    if days == 30:  # nothing else tells
+        assert (QualityCheck.UNIT, "week", QualityOutcome.BROKEN) in found(judge(year, january))
+
+
+@pytest.mark.parametrize("factor", [10.0, 1_000.0])
+def test_what_goes_with_the_calendar_may_change_its_unit_as_well(
+    year: Profile, factor: float
+) -> None:
+    windows = [profile_window(of_days(i, i + 30), year) for i in range(100, 250, 30)]
+    usual = usual_spreads([window_shares(year, window) for window in windows])
+
+    verdict = judge(year, of_days(160, 190, factor), spreads=usual)
+
+    assert {c for _, c, o in found(verdict) if o is QualityOutcome.BROKEN} == {
+        "day of year",
+        "week",
+    }
+
+
+@pytest.mark.parametrize("factor", [10.0, 1_000.0, 0.1, 0.001])
+def test_the_spread_within_windows_hides_no_change_of_unit(
+    reference: Profile, factor: float
+) -> None:
+    windows = [profile_window(draw(seed), reference) for seed in range(2, 12)]
+    usual = usual_spreads([window_shares(reference, window) for window in windows])
+    columns = draw(1)
+    columns["humidity"] *= factor
+
+    assert (QualityCheck.UNIT, "humidity", QualityOutcome.BROKEN) in found(
+        judge(reference, columns, spreads=usual)
+    )
+
+
+def test_of_few_windows_no_spread_is_usual(reference: Profile) -> None:
+    windows = [window_shares(reference, profile_window(draw(i), reference)) for i in (1, 2)]
+    assert usual_spreads(windows) == {}
 
 
 def test_a_sensor_that_is_stuck_all_window_is_broken(reference: Profile) -> None:

@@ -148,6 +148,22 @@ def test_broken_data_blocks_every_cause() -> None:
         assert failed(decision) == ["data quality"]
 
 
+@pytest.mark.parametrize("marks", ["..x__", "..xx__", "xxx", "..x."])
+def test_broken_data_asks_for_nothing_once_it_is_mended(marks: str) -> None:
+    """Its labels come later, when the newest window is sound again."""
+    decision = decide(f"{marks}_")
+
+    assert decision.verdict is RetrainingVerdict.WAIT
+    assert decision.cause is None
+
+
+def test_a_loss_beside_broken_data_is_counted_without_it() -> None:
+    policy = RetrainingPolicy(k=2, n=3)
+
+    assert decide("p.xxp", policy).verdict is RetrainingVerdict.RETRAIN
+    assert decide("..xxp", policy).verdict is RetrainingVerdict.ALERT_ONLY
+
+
 def test_a_running_delivery_makes_everyone_wait() -> None:
     assert failed(decide(delivery_running="d1")) == ["one delivery at a time"]
     decision = decide(delivery_running="d1", requested_by="ada")

@@ -3,10 +3,17 @@
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelyard.domain.windows import (
+    Window,
+    counted_windows,
+    counting_from,
     due_windows,
+    ends_by_count,
     event_id,
     plausible_span,
     until_silence,
@@ -110,3 +117,83 @@ def test_silence_is_one_window_and_not_each_window_of_it() -> None:
     heard = until_silence(due(as_of=at(30)), last_event=at(3, 12))
 
     assert [window.start for window in heard] == [at(2), at(3), at(4)]
+
+
+def seconds(*after: float) -> np.ndarray:
+    """Return event times, in seconds after a midnight."""
+    microseconds = [round(1e6 * second) for second in after]
+    return np.datetime64("2024-03-01", "us") + np.array(microseconds, dtype="timedelta64[us]")
+
+
+def counted(times: np.ndarray, rows: int, start: datetime | None = None) -> list[Window]:
+    return list(counted_windows("bikes", start or at(1), [np.sort(times)], rows))
+
+
+def test_a_counted_window_ends_right_after_its_last_row() -> None:
+    first, second = counted(seconds(1, 2, 3.5, 7, 8, 9, 10), rows=3)
+
+    instant = timedelta(microseconds=1)
+    assert (first.start, first.end) == (at(1), at(1) + timedelta(seconds=3.5) + instant)
+    assert (second.start, second.end) == (first.end, at(1) + timedelta(seconds=9) + instant)
+
+
+def test_rows_of_the_same_time_are_in_the_same_window() -> None:
+    first, second = counted(seconds(1, 2, 2, 2, 2, 3, 4, 5), rows=3)
+
+    assert first.end == at(1) + timedelta(seconds=2, microseconds=1)
+    assert second.end == at(1) + timedelta(seconds=5, microseconds=1)
+
+
+def test_too_few_rows_end_no_window() -> None:
+    assert counted(seconds(1, 2), rows=3) == []
+    assert counted(seconds(), rows=1) == []
+
+
+@given(
+    st.lists(st.integers(0, 50), max_size=200),
+    st.integers(1, 30),
+    st.lists(st.integers(1, 40), max_size=20),
+)
+def test_counted_windows_do_not_depend_on_the_batches_they_are_read_in(
+    after: list[int], rows: int, cuts: list[int]
+) -> None:
+    times = np.sort(seconds(*after))
+
+    batches = np.split(times, np.minimum(np.cumsum(cuts), times.size))
+
+    assert list(ends_by_count(batches, rows)) == list(ends_by_count([times], rows))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 60)), max_size=120),
+    st.integers(1, 20),
+    st.lists(st.integers(0, 400), max_size=15),
+)
+def test_counted_windows_are_the_same_whatever_the_order_of_rows_that_come_in_time(
+    rows: list[tuple[int, int]], size: int, runs: list[int]
+) -> None:
+    """Rows are (event time, seconds until it comes); 60 is the lateness that is waited for."""
+    found: list[Window] = []
+    for now in [*sorted(runs), 1_000]:
+        start = found[-1].end if found else at(1)
+        settled = now - 60
+        there = [time for time, late in rows if time + late <= now and time < settled]
+        times = [t for t in there if at(1) + timedelta(seconds=t) >= start]
+        found += counted(seconds(*times), size, start)
+
+    assert found == counted(seconds(*(time for time, _ in rows)), size)
+    assert all(a.end == b.start for a, b in pairwise(found))
+    moments = [at(1) + timedelta(seconds=time) for time, _ in rows]
+    for window in found:
+        inside = sorted(m for m in moments if window.start <= m < window.end)
+        assert len(inside) >= size
+        assert sum(m < inside[-1] for m in inside) < size
+    left = [m for m in moments if not found or m >= found[-1].end]
+    assert len(left) < size
+
+
+def test_rows_are_counted_from_the_watermark_or_from_the_first_midnight() -> None:
+    assert counting_from(None, None) is None
+    assert counting_from(None, at(3, 7)) == at(3)
+    assert counting_from(at(4, 5), at(3, 7)) == at(4, 5)
+    assert counting_from(at(4, 5), None) == at(4, 5)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from modelyard.adapters.learning.fitting import read_predictions
 from modelyard.adapters.learning.refit import refit
+from modelyard.adapters.learning.stored_predictions import read_predictions
 from modelyard.adapters.records.store import RecordStore, pack
 from modelyard.adapters.records.threads import describe_threads
 from modelyard.adapters.reproduction.environments import (

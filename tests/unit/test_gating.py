@@ -64,6 +64,15 @@ def test_a_first_release_must_be_better_than_the_naive_model() -> None:
     assert rule.verdict is GateVerdict.KEEP
 
 
+def test_how_good_the_naive_model_is_on_the_same_rows_is_kept_beside_a_champion_as_well() -> None:
+    comparison = regression(TRUTH + 0.5 * NOISE, TRUTH + NOISE)
+    gated = judge(comparison, None, MAE)
+
+    naive = comparison.baseline.outcomes.values
+    assert gated.naive_metrics["mae"] == pytest.approx(np.abs(TRUTH - naive).mean())
+    assert gated.champion_metrics["mae"] == pytest.approx(np.abs(NOISE).mean())
+
+
 def test_the_least_gain_and_the_margin_are_shares_of_the_champions_metric() -> None:
     comparison = regression(TRUTH + 0.9 * NOISE, TRUTH + NOISE)
     size = np.abs(NOISE).mean()

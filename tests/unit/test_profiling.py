@@ -24,6 +24,7 @@ from modelyard.adapters.data.profiling import (
 )
 from modelyard.domain.profiles import (
     PREDICTION,
+    SCORE,
     CategoricalProfile,
     Levels,
     profile_reference,
@@ -36,8 +37,9 @@ KINDS = {
     "price": ColumnKind.NUMERIC,
     "city": ColumnKind.CATEGORICAL,
     PREDICTION: ColumnKind.CATEGORICAL,
+    SCORE: ColumnKind.NUMERIC,
 }
-LAYOUT = Layout(KINDS, {PREDICTION: "__prediction"}, score="__probability")
+LAYOUT = Layout(KINDS, {PREDICTION: "__prediction", SCORE: "__probability"})
 
 
 def rows(seed: int, count: int = 5_000) -> pd.DataFrame:
@@ -54,9 +56,9 @@ def rows(seed: int, count: int = 5_000) -> pd.DataFrame:
     )
 
 
-def whole(frame: pd.DataFrame) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    named = frame.rename(columns={"__prediction": PREDICTION})
-    return {name: named[name].to_numpy() for name in KINDS}, frame["__probability"].to_numpy()
+def whole(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    named = frame.rename(columns={"__prediction": PREDICTION, "__probability": SCORE})
+    return {name: named[name].to_numpy() for name in KINDS}
 
 
 def written(folder: Path, frame: pd.DataFrame, name: str = "rows.parquet") -> Path:
@@ -68,9 +70,8 @@ def test_row_groups_in_threads_give_the_profile_of_all_rows(tmp_path: Path) -> N
     known, seen = rows(1), rows(2)
     parts = parquet_parts([written(tmp_path, known)], LAYOUT)
     assert len(parts) == 8
-    columns, scores = whole(known)
     reference = profile_reference_rows(parts, KINDS)
-    expected = profile_reference(columns, KINDS, scores=scores)
+    expected = profile_reference(whole(known), KINDS)
     price, other = reference.columns["price"], expected.columns["price"]
     assert price.joint == other.joint
     assert price.model_dump(exclude={"mean", "sd", "log_mean"}) == other.model_dump(
@@ -81,16 +82,17 @@ def test_row_groups_in_threads_give_the_profile_of_all_rows(tmp_path: Path) -> N
     parts = parquet_parts([written(tmp_path, seen)], LAYOUT)
     one, many = (profile_rows(parts, reference, threads=n) for n in (1, 3))
     assert one == many  # to the last digit
-    columns, scores = whole(seen)
-    window = profile_window(columns, reference, scores)
+    window = profile_window(whole(seen), reference)
     assert one.columns["city"] == window.columns["city"]
-    assert one.scores is not None
-    assert window.scores is not None
-    assert one.scores.counts == window.scores.counts
+    score, other = one.columns[SCORE], window.columns[SCORE]
+    assert score.model_dump(include={"counts", "nulls"}) == other.model_dump(
+        include={"counts", "nulls"}
+    )
+    assert score.joint == ()
 
 
 def test_arrow_readers_and_chunks_of_frames_give_the_same_profile() -> None:
-    kinds = {name: kind for name, kind in KINDS.items() if name != PREDICTION}
+    kinds = {name: kind for name, kind in KINDS.items() if name in ("price", "city")}
     frame = rows(1)[["price", "city"]]
     contract = Contract(
         task=MLTask.REGRESSION,
@@ -119,7 +121,7 @@ def test_arrow_readers_and_chunks_of_frames_give_the_same_profile() -> None:
 def test_numbers_of_any_type_are_read(cells: pa.Array, expected: list[float]) -> None:
     reader = ArrowReader(Layout({"x": ColumnKind.NUMERIC}))
     read = reader.read(pa.record_batch({"x": cells}))
-    assert np.array_equal(read.columns["x"], np.array(expected), equal_nan=True)
+    assert np.array_equal(read["x"], np.array(expected), equal_nan=True)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_categories_of_any_type_are_called_as_a_service_calls_them(
     cells: pa.Array, expected: list[str | None]
 ) -> None:
     reader = ArrowReader(Layout({"x": ColumnKind.CATEGORICAL}))
-    read = reader.read(pa.record_batch({"x": cells})).columns["x"]
+    read = reader.read(pa.record_batch({"x": cells}))["x"]
     assert isinstance(read, Levels)
     assert [None if code < 0 else read.names[code] for code in read.codes] == expected
 
@@ -187,8 +189,7 @@ def test_no_rows_are_no_reference_and_an_empty_window() -> None:
     nothing = batch_part(lambda: iter(()), LAYOUT)
     with pytest.raises(InvalidInputError, match="has no rows"):
         profile_reference_rows([nothing], KINDS)
-    columns, _ = whole(rows(1))
-    assert profile_rows([], profile_reference(columns, KINDS)).rows == 0
+    assert profile_rows([], profile_reference(whole(rows(1)), KINDS)).rows == 0
 
 
 def test_profiling_a_file_imports_no_pandas(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -252,6 +253,25 @@ def test_until_gives_only_rows_whose_outcome_was_known_by_then(tmp_path: Path) -
     ]
     delayed = data("rows.csv", time="t", label_delay="7d")
     assert read_rows(delayed, root=tmp_path, until=moment)["y"].tolist() == [1, 2, 3]
+
+
+def test_rows_whose_labels_came_early_are_left_out_unless_told_otherwise(tmp_path: Path) -> None:
+    days = pd.date_range("2024-01-01", periods=60)
+    lost = np.arange(60) % 3 == 0  # known after a day, the others after 20
+    known = days + pd.to_timedelta(np.where(lost, 1, 20), unit="D")
+    rows = pd.DataFrame({"t": days, "l": known, "y": lost.astype(int)})
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    moment = datetime(2024, 3, 1, tzinfo=UTC)
+
+    def read(**more) -> pd.DataFrame:
+        config = data("rows.csv", time="t", label_time="l", **more)
+        return read_rows(config, root=tmp_path, until=moment)
+
+    due, early = read(), read(early_labels="learn")
+    assert due["t"].max() == pd.Timestamp("2024-02-10", tz="UTC")
+    assert due["y"].tail(12).mean() == pytest.approx(1 / 3)
+    assert early["t"].max() > pd.Timestamp("2024-02-25", tz="UTC")
+    assert early["y"].tail(6).mean() == 1.0
 
 
 def test_a_moment_before_all_labels_is_refused(csv: Path) -> None:

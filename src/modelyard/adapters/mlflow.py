@@ -6,6 +6,7 @@ written after the ledger's own record by `modelyard.adapters.mirroring`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -32,8 +33,9 @@ from mlflow.models import get_model_info, infer_signature
 from mlflow.sklearn import log_model as log_sklearn_model
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
+from modelyard.domain.backtest import Backtest, PolicyScore
 from modelyard.domain.mirror import MirroredVersion, RegisteredVersion, Registry
 from modelyard.domain.releases import Delivery, Release
 from modelyard.errors import TrackingError, TransientError
@@ -48,6 +50,12 @@ DELIVERY_TAG = "modelyard.delivery"
 _RELEASED_MODEL, _JUDGED_MODEL = "model", "judged_model"
 
 
+_SCORE_METRICS = (
+    *("mean", "lost", "trainings", "kept", "fits", "fit_seconds"),
+    *("alarms", "false_alarms", "violations"),
+)
+_METRICS_AT_ONCE = 1000
+"""MLflow's bound on one batch."""
 _TYPED_ROWS = 1000
 """Rows that types are inferred from."""
 
@@ -267,6 +275,49 @@ class Tracking:
         A delivery that they stop has no run of its own.
         """
         return self._standing_run(model, f"check rows of {model}", f"checks:{model}")
+
+    def log_backtest(self, backtest: Backtest, pictures: Mapping[str, bytes]) -> str:
+        """Log a backtest as one run with a child run a policy; return the parent's id.
+
+        The metric of each window is a step of the child's metric, at the window's end. Idempotent
+        by the backtest: what an interrupted try logged is replaced.
+        """
+        experiment_id = self._experiment(backtest.model)
+        digest = hashlib.sha256(backtest.model_dump_json().encode()).hexdigest()
+        tag = {DELIVERY_TAG: f"backtest:{digest[:24]}"}
+        for run in self._runs(experiment_id, tag[DELIVERY_TAG]):
+            self.client.delete_run(run.info.run_id)
+        advice = backtest.recommendation
+        note = f"Recommended: {advice.policy}. " + "; ".join(advice.reasons)
+        name = f"backtest {backtest.model} {backtest.start:%Y-%m-%d} to {backtest.end:%Y-%m-%d}"
+        tags = {**tag, MLFLOW_RUN_NOTE: note}
+        parent = self.client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
+        self.log_pictures(parent, pictures)
+        self.log_json(parent, backtest.model_dump(mode="json"), "backtest.json")
+        for score in backtest.scores:
+            self._log_policy(experiment_id, {**tag, MLFLOW_PARENT_RUN_ID: parent}, score, backtest)
+        self.client.set_terminated(parent)
+        return parent
+
+    def _log_policy(
+        self, experiment_id: str, tags: dict[str, str], score: PolicyScore, backtest: Backtest
+    ) -> None:
+        run = self.client.create_run(experiment_id, run_name=score.policy, tags=tags).info.run_id
+        told = score.model_dump(include=set(_SCORE_METRICS))
+        if score.recovered is not None:
+            told["recovered"] = score.recovered.value
+        figures = [
+            Metric(
+                backtest.metric, window.figure.value, int(window.end.timestamp() * 1000), step=step
+            )
+            for step, window in enumerate(backtest.figures[score.policy])
+            if window.figure is not None
+        ]
+        self.client.log_param(run, "differs by", score.words[:6000])
+        self.log_metrics(run, told)
+        for begin in range(0, len(figures), _METRICS_AT_ONCE):
+            self.client.log_batch(run, metrics=figures[begin : begin + _METRICS_AT_ONCE])
+        self.client.set_terminated(run)
 
     def input_types(self, features: pd.DataFrame) -> dict[str, str]:
         """Return the type of each feature, as the signature of a model on them would name it."""

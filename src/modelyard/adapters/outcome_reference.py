@@ -10,8 +10,12 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
-from modelyard.adapters.baseline import answer_scores, judged_predictions, stored_value
-from modelyard.adapters.data.profiling import Rows
+from modelyard.adapters.baseline import (
+    answer_scores,
+    judged_predictions,
+    stored_value,
+    window_numbers,
+)
 from modelyard.adapters.data.snapshots import load_learnt, load_snapshot
 from modelyard.adapters.data.times import as_datetime64
 from modelyard.adapters.learning.outcomes import Outcomes, as_outcomes, as_truth, class_name
@@ -21,7 +25,7 @@ from modelyard.domain.estimation import Expectation, expect
 from modelyard.domain.metrics import Metric
 from modelyard.domain.performance import due_after
 from modelyard.domain.profiles import PREDICTION as PREDICTED
-from modelyard.domain.profiles import Levels
+from modelyard.domain.profiles import SCORE, Columns, Levels
 from modelyard.domain.releases import Release, rows_learnt
 from modelyard.domain.slices import SliceFigure, measure_slices
 from modelyard.domain.values import Contract, MLTask, Value
@@ -59,7 +63,13 @@ def outcome_reference(
 
     It is made again where the config asks for another metric, other slices or another delay.
     """
-    asked = (metric.name, config.evaluation.slices, config.data.label_delay, config.data.label_time)
+    asked = (
+        metric.name,
+        config.evaluation.slices,
+        config.data.label_delay,
+        config.data.label_time,
+        config.monitoring.window,
+    )
     digest = hashlib.sha256(repr(asked).encode()).hexdigest()[:12]
     return stored_value(
         workspace.project.folder("profiles", release.model) / f"{release.id}-{digest}.json",
@@ -71,13 +81,36 @@ def outcome_reference(
 def _made(
     workspace: Workspace, config: ModelConfig, release: Release, metric: Metric
 ) -> OutcomeReference:
-    said = judged_predictions(workspace, release)
+    learnt = rows_learnt(release.delivery, with_holdout=True)
     contract, holdout = release.delivery.contract, release.delivery.holdout
-    columns = [name for name in config.evaluation.slices if name in holdout.columns]
+    needed = (contract.target, *config.evaluation.slices)
     rows = load_snapshot(
-        holdout, workspace.project, list(dict.fromkeys((contract.target, *columns)))
+        holdout, workspace.project, [n for n in dict.fromkeys(needed) if n in holdout.columns]
     )
-    outcomes, truth = as_outcomes(said, contract), as_truth(rows[contract.target], contract)
+    times = [name for name in (config.data.time, config.data.label_time) if name is not None]
+    late = set(times) <= set(holdout.columns) and config.data.label_time is not None
+    known = load_learnt(learnt, workspace.project, times) if late else None
+    said = judged_predictions(workspace, release)
+    return learn_outcomes(config, contract, metric, rows, said, known)
+
+
+def learn_outcomes(
+    config: ModelConfig,
+    contract: Contract,
+    metric: Metric,
+    holdout: pd.DataFrame,
+    said: Prediction,
+    learnt: pd.DataFrame | None,
+) -> OutcomeReference:
+    """Return what is known of a release's outcomes by its rows.
+
+    Args:
+        holdout: rows that it was judged on, with target and slices, shape (rows, columns).
+        said: what the judged fit said about them.
+        learnt: event and label time of all its rows; None where the config names no label time.
+    """
+    columns = [name for name in config.evaluation.slices if name in holdout]
+    outcomes, truth = as_outcomes(said, contract), as_truth(holdout[contract.target], contract)
     predicted = outcomes.for_metric(metric)
     output = _output(outcomes, metric, contract)
     return OutcomeReference(
@@ -88,18 +121,16 @@ def _made(
             metric,
             truth,
             predicted,
-            slice_levels(rows, columns),
+            slice_levels(holdout, columns),
             confidence=config.evaluation.confidence,
         ),
-        label_delay=_label_delay(workspace, config, release),
+        label_delay=_label_delay(config, learnt),
     )
 
 
-def logged_output(rows: Rows, output: Output, contract: Contract) -> np.ndarray:
+def logged_output(rows: Columns, output: Output, contract: Contract) -> np.ndarray:
     """Return what windows are weighted by, of logged rows: float64 of shape (rows,), or NaN."""
-    said = rows.columns[PREDICTED]
-    if output is Output.SCORE:
-        return np.full(len(said), np.nan) if rows.scores is None else rows.scores
+    said = rows[SCORE if output is Output.SCORE else PREDICTED]
     if isinstance(said, Levels):
         codes = [_code(name, contract) for name in said.names]
         return np.array([*codes, np.nan])[said.codes]  # the last one is of rows without an answer
@@ -136,13 +167,13 @@ def _code(answer: object, contract: Contract) -> float:
     return float(contract.classes.index(str(answer))) if known else np.nan
 
 
-def _label_delay(workspace: Workspace, config: ModelConfig, release: Release) -> timedelta:
+def _label_delay(config: ModelConfig, learnt: pd.DataFrame | None) -> timedelta:
     """Return the age at which labels are due: as the config says, or as the release's rows show."""
-    time, known = config.data.time, config.data.label_time
-    if time is None or known is None or known not in release.delivery.holdout.columns:
-        return config.data.label_delay
-    learnt = rows_learnt(release.delivery, with_holdout=True)
-    rows = load_learnt(learnt, workspace.project, [time, known])
-    took = as_datetime64(rows[known]) - as_datetime64(rows[time])
-    seconds = took / np.timedelta64(1, "s")
-    return due_after(seconds[np.isfinite(seconds)])
+    data = config.data
+    if learnt is None or data.time is None or data.label_time is None:
+        return data.label_delay
+    times = as_datetime64(learnt[data.time])
+    seconds = (as_datetime64(learnt[data.label_time]) - times) / np.timedelta64(1, "s")
+    is_known = np.isfinite(seconds)
+    windows = window_numbers(times, config.monitoring.window)
+    return due_after(seconds[is_known], windows[is_known])

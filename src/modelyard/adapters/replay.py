@@ -16,10 +16,11 @@ from modelyard.adapters.client import ServiceClient
 from modelyard.adapters.data.inference_log import ID
 from modelyard.adapters.data.labels import store_labels
 from modelyard.adapters.data.sources import matured_by, read_rows
+from modelyard.adapters.data.times import as_datetime64
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
 from modelyard.domain.releases import Release
-from modelyard.domain.windows import Window, due_windows
+from modelyard.domain.windows import Window, counted_windows, due_windows, window_of
 from modelyard.errors import DataError, InvalidInputError, ServiceUnavailableError
 
 BATCH_ROWS = 100
@@ -84,22 +85,35 @@ class Replay:
 
     @property
     def windows(self) -> tuple[Window, ...]:
-        """The monitoring windows that the rows fall into; the last one may be short of rows."""
-        length = self._config.monitoring.window
-        newest: pd.Timestamp = self.rows[self._time].max()
-        return due_windows(
-            self._config.name,
-            watermark=None,
-            as_of=newest.to_pydatetime() + length + timedelta(microseconds=1),
-            length=length,
-            first_event=self.rows[self._time].min().to_pydatetime(),
+        """The monitoring windows that the rows fall into; the last one may be short of rows.
+
+        Windows of so many rows are counted from the first row here, and by monitoring from where
+        its last window ended: there may be a few rows between.
+        """
+        extent, times = self._config.monitoring.window, self.rows[self._time]
+        first, newest = times.iloc[0].to_pydatetime(), times.iloc[-1].to_pydatetime()
+        if isinstance(extent, timedelta):
+            return due_windows(
+                self._config.name,
+                watermark=None,
+                as_of=newest + extent + timedelta(microseconds=1),
+                length=extent,
+                first_event=first,
+            )
+        whole = tuple(
+            counted_windows(self._config.name, first, [as_datetime64(times)], extent.rows)
         )
+        begun, after = whole[-1].end if whole else first, newest + timedelta(microseconds=1)
+        return (*whole, window_of(self._config.name, begun, after)) if begun < after else whole
 
     def fills(self, window: Window) -> bool:
-        """Return whether the rows reach over at least half of a window.
+        """Return whether the rows reach over at least half of a window, or are all that it takes.
 
         One that the replay cuts off earlier would be told from its volume that data were lost.
         """
+        extent = self._config.monitoring.window
+        if not isinstance(extent, timedelta):
+            return self._inside(window).sum() >= extent.rows
         reach: pd.Timestamp = self.rows[self._time].max()
         return reach - window.start >= (window.end - window.start) / 2
 
@@ -112,9 +126,7 @@ class Replay:
 
     def send(self, window: Window) -> None:
         """Send one window's rows, and count what failed: nothing is sent twice."""
-        times = self.rows[self._time]
-        inside = (times >= window.start) & (times < window.end)
-        chosen = self.rows[inside & self._sent_as.isna()]
+        chosen = self.rows[self._inside(window) & self._sent_as.isna()]
         began, first = time.monotonic(), window.start
         with ServiceClient(self._url, self._contract) as client:
             place = 0
@@ -139,6 +151,10 @@ class Replay:
             self.rows.loc[chosen, self._config.data.target],
             known[chosen],
         )
+
+    def _inside(self, window: Window) -> pd.Series:
+        times = self.rows[self._time]
+        return (times >= window.start) & (times < window.end)
 
     def _sent_before(self) -> pd.Series:
         """Return the ids of the rows that the log has already, None for the others.

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from modelyard.config import ModelConfig, PlatformConfig, load_model_config
 from modelyard.config.file import shown
-from modelyard.config.values import format_duration
+from modelyard.config.values import format_extent
 from modelyard.domain.values import MLTask
 from modelyard.errors import InvalidInputError, ModelYardError
 from modelyard.project import PLATFORM_FILE, Project
@@ -151,7 +151,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
             escape(config.data.source.written),
             escape(config.data.target),
             f"{config.service.target} x{config.service.replicas}",
-            format_duration(config.monitoring.window),
+            format_extent(config.monitoring.window),
             str(config.monitoring.schedule or "by hand"),
         )
     Console().print(table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from modelyard.adapters.controlling import concerns_controller
 from modelyard.adapters.pictures.monitoring_plots import replay_story, window_points
 from modelyard.adapters.platform.parts import read_platform
 from modelyard.adapters.replay import Replay, Traffic
@@ -21,7 +22,7 @@ from modelyard.adapters.workspace import Workspace
 from modelyard.commands.running import console
 from modelyard.domain.causes import RetrainingCause
 from modelyard.domain.deliveries import Retraining
-from modelyard.domain.monitoring import IncidentCause, WindowRecord
+from modelyard.domain.monitoring import WindowRecord
 from modelyard.domain.releases import UNFINISHED, Release
 from modelyard.domain.windows import Window
 from modelyard.errors import ConflictError
@@ -31,6 +32,8 @@ AUTOMATION_SECONDS = 60.0
 the scheduled reconciliation does for an event that was lost."""
 
 DELIVERY_SECONDS = 600.0
+_LOOKED_AT = 200
+"""Newest windows that the controller goes by."""
 
 
 def run_replay(
@@ -45,6 +48,7 @@ def run_replay(
     end: datetime | None,
     speed: float | None,
     as_json: bool,
+    in_step: bool = False,
 ) -> None:
     """Replay rows against the live service, and print what every window showed."""
     config = workspace.project.model(champion.model)
@@ -52,7 +56,7 @@ def run_replay(
         replay = Replay(
             workspace, config, champion, url, source=source, start=start, end=end, speed=speed
         )
-        loop = _Loop(workspace, replay, config.name, monitor, retrain)
+        loop = _Loop(workspace, replay, config.name, monitor, retrain, in_step=in_step)
         records = loop.run()
     if as_json:
         console.print_json(
@@ -99,8 +103,11 @@ class _Loop:
         model: str,
         monitor: Callable[..., list[WindowRecord]],
         retrain: Callable[..., Retraining],
+        *,
+        in_step: bool,
     ) -> None:
         self._workspace = workspace
+        self._in_step = in_step
         self._replay = replay
         self._model = model
         self._monitor = monitor
@@ -127,29 +134,35 @@ class _Loop:
             for number, window in enumerate(windows):
                 sent.result()
                 self._replay.load_labels(window.end)
-                if number + 1 < len(windows):
+                following = windows[number + 1 : number + 2]
+                if following and not self._in_step:
                     self._replay.flow_at_work(True)
-                    sent = sender.submit(self._replay.send, windows[number + 1])
+                    sent = sender.submit(self._replay.send, following[0])
                 if self._replay.fills(window):
                     progress.update(bar, description=f"Window {window.start:%Y-%m-%d}: monitoring")
                     self._watch(window, lambda text: progress.update(bar, description=text))
                 self._replay.flow_at_work(False)
+                if following and self._in_step:
+                    sent = sender.submit(self._replay.send, following[0])
                 progress.advance(bar)
         return self._records(windows)
 
     def _watch(self, window: Window, say: Callable[[str], None]) -> None:
-        records = self._monitor(self._model, as_of=window.end)
+        """Monitor what has ended with a window of the replay, and ask the controller about it."""
+        config = self._workspace.project.model(self._model)
+        self._monitor(self._model, as_of=window.end + config.monitoring.lateness)
         before = self._champion()
-        on = self._workspace.project.model(self._model).retraining.on
-        asked = [
-            r for r in records if r.window.id == window.id and is_for_controller(r, on, before)
-        ]
-        if not asked:
+        recorded = self._workspace.ledger.windows(self._model, last=_LOOKED_AT)
+        records = [WindowRecord.model_validate(w.record) for w in recorded]
+        own = [record for record in records if record.release == before]
+        own = [record for record in own if record.window.end <= window.end]
+        if not own or not concerns_controller(own, config, window.end):
             return
-        say(f"Window {window.start:%Y-%m-%d}: {', '.join(asked[0].causes)}; asking the controller")
-        verdict = self._decide(window)
+        seen, causes = own[-1].window, ", ".join(own[-1].causes) or "labels came"
+        say(f"Window {seen.start:%Y-%m-%d}: {causes}; asking the controller")
+        verdict = self._decide(seen)
         after = self._champion()
-        self.notes[window.id] = f"→ {after}" if after != before else verdict
+        self.notes[seen.id] = f"→ {after}" if after != before else verdict
 
     def _decide(self, window: Window) -> str:
         if self._by_platform:
@@ -187,19 +200,9 @@ class _Loop:
         return str(champion.version) if champion else "-"
 
     def _records(self, windows: tuple[Window, ...]) -> list[WindowRecord]:
-        ids = {window.id for window in windows}
+        begun, ended = windows[0].start, windows[-1].end
         recorded = self._workspace.ledger.windows(self._model)
-        return [WindowRecord.model_validate(w.record) for w in recorded if w.id in ids]
-
-
-def is_for_controller(record: WindowRecord, on: Collection[str], champion: str) -> bool:
-    """Whether a window is a reason to ask the controller, where models are retrained `on` causes.
-
-    One that a former release answered is none, bad as it may be: the controller looks at the
-    champion's windows alone, and what it then decides is about none of them.
-    """
-    causes = (cause for cause in record.causes if cause is not IncidentCause.DATA)
-    return record.release == champion and any(cause in on for cause in causes)
+        return [WindowRecord.model_validate(w.record) for w in recorded if begun < w.end <= ended]
 
 
 def _story_table(records: list[WindowRecord], metric: str, notes: dict[str, str]) -> Table:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from modelyard.config import Data, ModelConfig
     from modelyard.domain.releases import Release
 
-_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]
+FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]
 errors = Console(stderr=True)
 File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV or Parquet file.")]
 
@@ -122,12 +122,16 @@ def replay(
     ] = None,
     start: Annotated[
         datetime | None,
-        typer.Option("--from", formats=_FORMATS, help="Default: after the champion's rows."),
+        typer.Option("--from", formats=FORMATS, help="Default: after the champion's rows."),
     ] = None,
-    end: Annotated[datetime | None, typer.Option("--to", formats=_FORMATS)] = None,
+    end: Annotated[datetime | None, typer.Option("--to", formats=FORMATS)] = None,
     speed: Annotated[
         float | None, typer.Option(min=0.001, help="Times faster than real; default: no pause.")
     ] = None,
+    in_step: Annotated[
+        bool,
+        typer.Option("--in-step", help="Hold traffic while flows run: the same rows, each time."),
+    ] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -153,6 +157,7 @@ def replay(
         end=as_utc(end) if end else None,
         speed=speed,
         as_json=as_json,
+        in_step=in_step,
     )
 
 

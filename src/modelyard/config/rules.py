@@ -8,13 +8,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from modelyard.config.file import Problem, closest
+from modelyard.config.values import RowCount
 from modelyard.domain.data_checks import DataCheck
 from modelyard.domain.metrics import METRICS, metrics_for
 from modelyard.domain.rollout_plan import Strategy
 from modelyard.domain.values import MLTask
 
 if TYPE_CHECKING:
-    from modelyard.config.schema import Data, Features, ModelConfig, Training
+    from modelyard.config.schema import Data, Features, ModelConfig, Monitoring, Training
     from modelyard.config.service import ServiceConfig
 
 _MOST_CONTAINERS = 32
@@ -30,8 +31,19 @@ def contradictions(config: ModelConfig) -> Iterator[Problem]:
     yield from _time(config)
     yield from _metrics(config)
     yield from _service(config.service)
+    yield from _monitoring(config.monitoring)
     if config.data.positive is not None and config.task is not MLTask.BINARY:
         yield Problem(("data", "positive"), f"means nothing for a {config.task}; remove it.")
+
+
+def _monitoring(monitoring: Monitoring) -> Iterator[Problem]:
+    window, least = monitoring.window, monitoring.min_rows
+    if isinstance(window, RowCount) and window.rows < least:
+        yield Problem(
+            ("monitoring", "window"),
+            f"is never judged: windows with fewer than {least} rows are not. Take more rows, or "
+            f"write monitoring.min_rows: {window.rows}.",
+        )
 
 
 def _service(service: ServiceConfig) -> Iterator[Problem]:
@@ -136,6 +148,11 @@ def _time(config: ModelConfig) -> Iterator[Problem]:
     if data.label_time is not None and data.label_delay > timedelta(0):
         yield Problem(
             ("data", "label_delay"), "and data.label_time say the same thing twice; keep one."
+        )
+    if data.early_labels == "learn" and data.label_time is None:
+        yield Problem(
+            ("data", "early_labels"),
+            "needs data.label_time: with a delay no label comes early; or remove it.",
         )
     if data.time is not None:
         if config.evaluation.group is not None:

@@ -6,6 +6,7 @@ import zoneinfo
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 
+from cronsim import CronSim
 from dateutil.rrule import rrulestr
 from pydantic import (
     AfterValidator,
@@ -108,3 +109,15 @@ class Schedule(Section):
     def anchor(self) -> datetime:
         """Return the moment that `every` counts from: a Monday at midnight in the time zone."""
         return datetime(1970, 1, 5, tzinfo=zoneinfo.ZoneInfo(self.timezone)).astimezone(UTC)
+
+    def falls_within(self, start: datetime, end: datetime) -> bool:
+        """Return whether one of its times is after `start` and not after `end`, both in UTC."""
+        if self.every is not None:
+            return (end - self.anchor) // self.every > (start - self.anchor) // self.every
+        zone = zoneinfo.ZoneInfo(self.timezone)
+        begin = start.astimezone(zone)
+        if self.cron is not None:
+            return next(CronSim(self.cron, begin)) <= end
+        rule = rrulestr(str(self.rrule), dtstart=_A_DAY)
+        following = rule.after(begin.replace(tzinfo=None))
+        return following is not None and following.replace(tzinfo=zone) <= end

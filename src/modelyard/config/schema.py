@@ -35,6 +35,7 @@ from modelyard.config.values import (
     PositiveDuration,
     Share,
     Size,
+    WindowExtent,
     WindowOrAll,
 )
 from modelyard.domain.data_checks import DataCheck, Level
@@ -158,6 +159,9 @@ class Data(Section):
     """Column with the time at which the true outcome became known."""
     label_delay: Duration = timedelta(0)
     """How long after the event time the true outcome is known."""
+    early_labels: Literal["leave out", "learn"] = "leave out"
+    """With label_time: what becomes of rows that are younger than 90 % of the labels took. The
+    labels that these have are those that are known sooner, which are seldom like the rest."""
     missing_values: Annotated[tuple[str, ...], BeforeValidator(_texts)] = (
         "",
         "NA",
@@ -247,6 +251,9 @@ class Evaluation(Section):
 class PerformanceAlerts(Section):
     """What is told of performance, besides a metric that is worse than promised on labels."""
 
+    tolerance: Share = 0.1
+    """How much worse than promised is not told: a share of the promised value, or of what the
+    model gains over the naive one where that is less."""
     alert_on_slices: bool = True
     """Tell of a slice (evaluation.slices) that is worse than promised where the whole is not."""
     alert_on_estimate: bool = False
@@ -259,8 +266,12 @@ class Monitoring(Section):
     schedule: Schedule | None = Schedule(cron="0 * * * *")
     """When windows that are due are measured: cron in UTC, or cron, every or rrule with a timezone;
     null: only by hand."""
-    window: PositiveDuration = timedelta(days=1)
-    """Span of event time of one window."""
+    window: WindowExtent = timedelta(days=1)
+    """One window: a span of event time like `1d`, or so many rows in the order of event time, like
+    `500 rows`. Rows of the same time are in the same window."""
+    lateness: Duration = timedelta(0)
+    """How long after its event time a row may come and still be waited for, before its window is
+    measured; what comes later is measured again."""
     min_rows: Annotated[int, Field(ge=1)] = 200
     """A window with fewer rows is not judged."""
     false_alarms: FalseAlarms = FalseAlarms()

@@ -209,6 +209,46 @@ class Holdout(Phrase):
         return f"newest {amount}"
 
 
+class RowCount(Phrase):
+    """So many rows."""
+
+    pattern = r"(?P<rows>\d+) rows"
+    example = "500 rows"
+
+    rows: Annotated[int, Field(ge=1)]
+
+    def __str__(self) -> str:
+        return f"{self.rows} rows"
+
+
+def _parse_extent(value: Any) -> Any:
+    if isinstance(value, RowCount):
+        return value
+    if isinstance(value, str) and (count := re.fullmatch(r"\s*(\d+) rows\s*", value)):
+        if not int(count[1]):
+            raise ValueError("has no row; write more, like 500 rows")
+        return RowCount(rows=int(count[1]))
+    try:
+        return _positive(parse_duration(value))
+    except ValueError as err:
+        raise ValueError(f"{err}, or a number of rows, like 500 rows") from None
+
+
+def format_extent(extent: timedelta | RowCount) -> str:
+    """Write how long a window is, as a config has it."""
+    return format_duration(extent) if isinstance(extent, timedelta) else str(extent)
+
+
+WindowExtent = Annotated[
+    timedelta | RowCount,
+    BeforeValidator(_parse_extent),
+    PlainSerializer(format_extent, return_type=str, when_used="json"),
+    WithJsonSchema(
+        {"type": "string", "pattern": rf"^({_DURATION}|\d+ rows)$", "examples": ["1d", "500 rows"]}
+    ),
+]
+
+
 class FalseAlarms(Phrase):
     """How many alarms are accepted over how many windows in which nothing changed."""
 

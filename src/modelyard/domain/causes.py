@@ -47,6 +47,11 @@ class JudgedWindow(Value):
         """Whether enough labels came to say how good the release was."""
         return self.performance in (PerformanceOutcome.OK, PerformanceOutcome.DEGRADED)
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether what it shows may be its data's fault, and nothing that is to be learnt."""
+        return self.quality is QualityOutcome.BROKEN
+
 
 class Signal(Value):
     """Whether monitoring shows one cause, by at least k of the last n windows and the newest."""
@@ -66,8 +71,9 @@ def performance_signal(windows: Sequence[JudgedWindow], k: int, n: int) -> Signa
     """Count degraded windows among the last n that have labels.
 
     Labels may come later than the next window ends: a window without them says nothing, neither
-    for nor against.
+    for nor against. So does one whose data was broken.
     """
+    windows = _telling(windows)
     labelled = [window for window in windows if window.is_labelled]
     flags = [window.performance is PerformanceOutcome.DEGRADED for window in labelled[-n:]]
     which = "windows" if len(labelled) == len(windows) else "windows with labels"
@@ -80,8 +86,10 @@ def drift_signal(
     """Count drifted windows among the last n; a drift that labels show to be harmless is none.
 
     The labels of the newest labelled window of the present drift tell: inputs may move without the
-    release becoming worse. Where no such window has labels, nothing is known against it.
+    release becoming worse. Where no such window has labels, nothing is known against it. Windows
+    whose data was broken say nothing.
     """
+    windows = _telling(windows)
     flags = [window.drift is DriftOutcome.DRIFTED for window in windows[-n:]]
     signal = _k_of_n(RetrainingCause.DRIFT, windows, flags, k, n, "windows")
     proof = harmless(windows)
@@ -92,6 +100,14 @@ def drift_signal(
         "show the performance that was promised"
     )
     return signal.model_copy(update={"passed": False, "words": words})
+
+
+def _telling(windows: Sequence[JudgedWindow]) -> Sequence[JudgedWindow]:
+    """Leave out former windows whose data was broken: their labels come when it is mended already.
+
+    The newest stays, so that the controller says that broken data holds it back.
+    """
+    return [window for window in windows if window is windows[-1] or not window.is_broken]
 
 
 def harmless(windows: Sequence[JudgedWindow]) -> JudgedWindow | None:
@@ -159,6 +175,8 @@ def _present(windows: Sequence[JudgedWindow], cause: RetrainingCause) -> tuple[J
 
 def _shows(window: JudgedWindow, cause: RetrainingCause) -> bool | None:
     """Whether a window shows a cause; None where it cannot tell."""
+    if window.is_broken:
+        return None
     if cause is RetrainingCause.PERFORMANCE:
         bad = window.performance is PerformanceOutcome.DEGRADED
         return bad if window.is_labelled else None

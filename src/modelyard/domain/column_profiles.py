@@ -71,14 +71,3 @@ class CategoricalProfile(Value):
 
 
 ColumnProfile = Annotated[NumericProfile | CategoricalProfile, Field(discriminator="kind")]
-
-
-class ScoreHistogram(Value):
-    """How sure the model was: probabilities in bins of equal width over 0..1.
-
-    Of the positive class for two classes, of the predicted one for more.
-    """
-
-    counts: tuple[int, ...]
-    sums: tuple[float, ...]
-    """Sum of the probabilities in each bin: the mean of a bin need not be its middle."""

@@ -27,7 +27,7 @@ from modelyard.domain.drift_tests import (
     compare_news,
     compare_nulls,
 )
-from modelyard.domain.profiles import PREDICTION, Profile
+from modelyard.domain.profiles import PREDICTION, SCORE, Profile
 from modelyard.domain.values import Value
 
 _FAMILIES = {
@@ -103,7 +103,8 @@ def judge_drift(
     """Judge whether a window's profile drifted from its reference's.
 
     Bonferroni's correction: for the question "any alarm at all" it equals Holm's, and it lets each
-    column's threshold be stated. The model's output takes part as the column `prediction`.
+    column's threshold be stated. The model's output takes part as the columns `prediction` and
+    `prediction score`.
 
     Args:
         before: what windows of the same length looked like while nothing was wrong, oldest first.
@@ -126,7 +127,7 @@ def judge_drift(
     raw = list(_compare(reference, window, history))
     costs = _costs(raw)
     findings = tuple(_correct(finding, costs[finding.test], len(raw), policy) for finding in raw)
-    weights = {**(relevance or {}), PREDICTION: 1.0}
+    weights = {**(relevance or {}), PREDICTION: 1.0, SCORE: 1.0}
 
     def weight(finding: DriftFinding) -> float:
         return finding.effect * max(weights.get(finding.column, 1.0), _LEAST_WEIGHT)

@@ -16,7 +16,7 @@ series").
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,6 +57,8 @@ class ColumnShares(Value):
     shares: tuple[float, ...]
     """Of the present rows, 0..1: below each of the reference's deciles, or in each of its largest
     levels. Empty where no row is present."""
+    sd: float | None = None
+    """Of the present numbers; None for levels, and in records from before it was kept."""
 
 
 class WindowShares(Value):
@@ -75,6 +77,7 @@ def window_shares(reference: Profile, window: Profile) -> WindowShares:
                 present=seen.present,
                 nulls=seen.nulls,
                 shares=_shares(reference.columns[name], seen),
+                sd=seen.sd if isinstance(seen, NumericProfile) and seen.present else None,
             )
             for name, seen in window.columns.items()
             if name in reference.columns
@@ -93,6 +96,20 @@ def still_columns(windows: Sequence[WindowShares]) -> frozenset[str]:
             between = np.diff((0.0, *column.shares, 1.0))
             still[name] += bool(column.present and between.max() >= _STILL)
     return frozenset(name for name, count in still.items() if count >= max(len(windows) / 10, 2))
+
+
+def usual_spreads(windows: Sequence[WindowShares]) -> dict[str, float]:
+    """Return the median standard deviation that numeric columns have within a window.
+
+    A column that goes with the calendar, like the number of the week, has a small one beside the
+    reference's. Columns that vary in no more than two windows are left out.
+    """
+    seen = defaultdict[str, list[float]](list)
+    for window in windows:
+        for name, column in window.columns.items():
+            if column.sd:
+                seen[name].append(column.sd)
+    return {name: float(np.median(sds)) for name, sds in seen.items() if len(sds) > 2}
 
 
 class History:

@@ -15,6 +15,7 @@ from scipy.special import chdtrc
 
 from modelyard.domain.profiles import (
     PREDICTION,
+    SCORE,
     CategoricalProfile,
     ColumnProfile,
     NumericProfile,
@@ -274,7 +275,7 @@ def found(
     column: str, test: DriftTest, *, statistic: float, p_value: float, effect: float, words: str
 ) -> DriftFinding:
     """Return a finding that is not yet corrected for how many there are."""
-    shown = "the predictions" if column == PREDICTION else column
+    shown = {PREDICTION: "the predictions", SCORE: "their scores"}.get(column, column)
     return DriftFinding(
         column=column,
         test=test,

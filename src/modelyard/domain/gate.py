@@ -100,6 +100,8 @@ class Gated(Value):
     champion_version: str | None
     champion_metrics: dict[str, float]
     """The champion's metrics on the same rows."""
+    naive_metrics: dict[str, float] = Field(default_factory=dict)
+    """The naive model's metrics on the same rows; empty in records from before they were kept."""
     gains: dict[str, Interval] = Field(default_factory=dict)
     """By how much each metric is better than the champion's, whichever way it is better."""
     slices: tuple[SliceMetric, ...] = ()

@@ -11,7 +11,6 @@ from pydantic import Field
 from modelyard.domain.alerts import Notice, NoticeKind
 from modelyard.domain.metrics import Interval
 from modelyard.domain.monitoring import IncidentCause, WindowRecord
-from modelyard.domain.performance import PerformanceOutcome
 from modelyard.domain.quality import QualityOutcome
 from modelyard.domain.slices import SliceVerdict
 from modelyard.domain.values import Value
@@ -296,9 +295,7 @@ def _severity(record: WindowRecord, cause: IncidentCause) -> float:
         abs(one.realized.value - one.limit) / (abs(one.promised.value) or 1.0)
         for one in _bad_slices(record)
     ]
-    if told.outcome is PerformanceOutcome.DEGRADED and told.realized is not None:
-        found.append(abs(told.realized.value - told.limit) / (abs(told.promised.value) or 1.0))
-    return max(found, default=0.0)
+    return max((*found, told.beyond))
 
 
 def _when(seen: WindowIncident) -> str:

@@ -16,6 +16,8 @@ the same interval.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.special import stdtrit
 
@@ -65,6 +67,35 @@ def paired_difference(
     without = metric.without(truth, challenger, starts) - metric.without(truth, champion, starts)
     gain = sign * value + 0.0  # no gain has no sign: it is 0 and not -0
     return _interval(metric, gain, sign * without, confidence)
+
+
+def mean_interval(intervals: Sequence[Interval], weights: Sequence[float]) -> Interval:
+    """Return the weighted mean of metrics of rows that have no row in common, and its interval.
+
+    Distances to the ends add up as the sides of a right triangle (MOVER; Zou and Donner 2008,
+    "Construction of confidence limits about effect measures"). Together they stand on more waves
+    than each by itself, by which Student's quantile shrinks (Welch 1947, Satterthwaite 1946).
+
+    Args:
+        intervals: as `metric_interval` has them, of one confidence.
+        weights: of each, above 0.
+    """
+    shares = np.asarray(weights, dtype=np.float64) / np.sum(weights)
+    value, low, high = np.array([(i.value, i.low, i.high) for i in intervals]).T
+    below, above = shares * (value - low), shares * (high - value)
+    variances = np.maximum(below, above) ** 2  # an end may be cut where no metric can be
+    waves = _WAVES
+    if variances.any():
+        waves *= float(variances.sum() ** 2 / (variances**2).sum())
+    confidence = intervals[0].confidence
+    each, all_ = stdtrit(np.array([_WAVES, waves]), (1 + confidence) / 2)
+    mean, shrunk = float(shares @ value), float(all_ / each)
+    return Interval(
+        value=mean,
+        low=mean - shrunk * float(np.linalg.norm(below)),
+        high=mean + shrunk * float(np.linalg.norm(above)),
+        confidence=confidence,
+    )
 
 
 def _stretches(metric: Metric, rows: int) -> np.ndarray:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from modelyard.domain.causes import RetrainingCause, locate_change
+import numpy as np
+
+from modelyard.domain.causes import RetrainingCause, harmless, locate_change
 from modelyard.domain.retraining import (
     Reason,
     RetrainingDecision,
@@ -13,20 +15,53 @@ from modelyard.domain.retraining import (
     RetrainingVerdict,
 )
 
+DUE_SHARE = 0.90
+"""Share of the labels that are known at the age from which on rows are learnt. Of the
+bookings of its first winter, a model that learns all that is known says that 0.77 will be cancelled
+where 0.27 are (docs/decisions/0026). Monitoring, which need not learn from what is left, waits for
+more."""
 
-def change_to_learn_from(state: RetrainingState, policy: RetrainingPolicy) -> datetime | None:
+
+def due_rows(times: np.ndarray, known: np.ndarray, moment: np.datetime64) -> np.ndarray:
+    """Return which rows are old enough at a moment for their labels to be learnt, of shape (rows,).
+
+    What is known sooner is not like the rest, and the newest rows have nothing but that. So rows
+    count from the age on at which nearly all labels were known, by the rows whose label is known.
+
+    Args:
+        times: event times, datetime64 of shape (rows,).
+        known: when each label became known; NaT where it never did.
+    """
+    is_known = known <= moment
+    if not is_known.any():
+        return is_known
+    took = (known - times)[is_known].astype("timedelta64[us]").astype(np.int64)
+    age = np.timedelta64(int(np.quantile(took, DUE_SHARE, method="higher")), "us")
+    return is_known & (times <= moment - age)
+
+
+def change_to_learn_from(
+    state: RetrainingState, policy: RetrainingPolicy, cause: RetrainingCause | None
+) -> datetime | None:
     """Return the change before which a retraining learns no row, or None where it learns them all.
 
-    Without a new change it is the one that the champion began with: what came before is as old as
-    it was.
+    It is the one that the retraining answers. The schedule answers none, whatever the newest
+    windows show: a drift that does no harm, or one bad day, is no reason to forget. Without a new
+    change it is the one that the champion began with: what came before is as old as it was.
     """
     if policy.rows == "training window":
         return None
-    located = (
-        locate_change(state.windows, cause)
-        for cause in (RetrainingCause.PERFORMANCE, RetrainingCause.DRIFT)
-    )
+    located = (locate_change(state.windows, answered) for answered in _answered(state, cause))
     return next((at for at in located if at is not None), state.learnt_since)
+
+
+def _answered(state: RetrainingState, cause: RetrainingCause | None) -> tuple[RetrainingCause, ...]:
+    """Return what a retraining may be the answer to; a person's, to whatever is wrong."""
+    if cause is not RetrainingCause.PERSON:
+        return () if cause in (RetrainingCause.SCHEDULE, None) else (cause,)
+    if harmless(state.windows) is not None:
+        return (RetrainingCause.PERFORMANCE,)
+    return (RetrainingCause.PERFORMANCE, RetrainingCause.DRIFT)
 
 
 def restrict_rows(

@@ -18,12 +18,10 @@ from modelyard.domain.column_profiles import (
     CategoricalProfile,
     ColumnProfile,
     NumericProfile,
-    ScoreHistogram,
 )
 from modelyard.domain.tallies import (
     CategoricalTally,
     NumericTally,
-    ScoreTally,
     merge_categorical,
     merge_numeric,
     most_common,
@@ -33,6 +31,7 @@ from modelyard.errors import InvalidInputError
 
 __all__ = [
     "PREDICTION",
+    "SCORE",
     "CategoricalProfile",
     "ColumnProfile",
     "Columns",
@@ -41,7 +40,6 @@ __all__ = [
     "Profile",
     "ProfileBuilder",
     "ReferenceSample",
-    "ScoreHistogram",
     "equal_mass_edges",
     "merge_profiles",
     "profile_reference",
@@ -50,6 +48,9 @@ __all__ = [
 
 PREDICTION = "prediction"
 """Name under which the model's own output is profiled beside the features."""
+SCORE = "prediction score"
+"""Name of the probability that came with it: of the positive class for two classes, of the
+predicted one for more."""
 
 BINS = 130
 """Equal-mass bins of a numeric column: the Kolmogorov-Smirnov distance is then exact to about
@@ -74,8 +75,6 @@ class Profile(Value):
 
     rows: int
     columns: dict[str, ColumnProfile]
-    scores: ScoreHistogram | None = None
-    """Of the rows whose prediction came with probabilities."""
 
 
 class ProfileBuilder:
@@ -96,7 +95,6 @@ class ProfileBuilder:
         predicted = reference.columns.get(PREDICTION)
         self._strata = len(predicted.groups) + 1 if predicted and predicted.groups else 0
         self._rows = 0
-        self._scores = ScoreTally()
         self._tallies = {name: self._tally(name) for name in reference.columns}
 
     def fresh(self) -> ProfileBuilder:
@@ -105,8 +103,8 @@ class ProfileBuilder:
             self._reference, learns_levels=self._learns, max_levels=self._max_levels
         )
 
-    def add(self, columns: Columns, scores: np.ndarray | None = None) -> None:
-        """Count a batch; `scores` are its probabilities, float64 of shape (rows,), NaN for none.
+    def add(self, columns: Columns) -> None:
+        """Count a batch.
 
         A column that the batch lacks is all null in it; one that the reference lacks is left out.
         Zero rows are allowed. Raises InvalidInputError for unequal lengths.
@@ -121,13 +119,10 @@ class ProfileBuilder:
             block = slice(start, min(start + BLOCK_ROWS, rows))
             self._add_block({name: values[block] for name, values in ready.items()}, block)
         self._rows += rows
-        if scores is not None:
-            self._scores.count(scores)
 
     def merge(self, other: ProfileBuilder) -> None:
         """Add the rows that another builder on the same reference counted."""
         self._rows += other._rows
-        self._scores.merge(other._scores)
         for name, tally in self._tallies.items():
             tally.merge(other._tallies[name])
 
@@ -136,7 +131,6 @@ class ProfileBuilder:
         return Profile(
             rows=self._rows,
             columns={name: tally.profile() for name, tally in self._tallies.items()},
-            scores=self._scores.profile(),
         )
 
     def _add_block(self, columns: dict[str, np.ndarray | Levels], block: slice) -> None:
@@ -167,7 +161,7 @@ class ProfileBuilder:
     def _tally(self, name: str) -> Any:
         """Return a tally of a column: numeric ones take arrays, categorical ones levels."""
         column = self._reference.columns[name]
-        strata = 0 if name == PREDICTION else self._strata
+        strata = 0 if name in (PREDICTION, SCORE) else self._strata
         if isinstance(column, NumericProfile):
             return NumericTally(column, strata)
         return CategoricalTally(column, strata, self._max_levels if self._learns else None)
@@ -256,7 +250,6 @@ def profile_reference(
     columns: Columns,
     kinds: Mapping[str, ColumnKind],
     *,
-    scores: np.ndarray | None = None,
     bins: int = BINS,
     max_levels: int = MAX_LEVELS,
 ) -> Profile:
@@ -266,7 +259,6 @@ def profile_reference(
         columns: one array per name, all of shape (rows,): float64 with NaN for numeric columns,
             levels or objects of str or None for categorical ones.
         kinds: the kind of every column to profile.
-        scores: the probability that came with each prediction, NaN for none.
 
     Raises InvalidInputError for no rows, a missing column or unequal lengths.
     """
@@ -279,16 +271,14 @@ def profile_reference(
     }
     sample.add(encoded)
     builder = ProfileBuilder(sample.bins(), learns_levels=True, max_levels=max_levels)
-    builder.add(encoded, scores)
+    builder.add(encoded)
     return builder.profile()
 
 
-def profile_window(
-    columns: Columns, reference: Profile, scores: np.ndarray | None = None
-) -> Profile:
+def profile_window(columns: Columns, reference: Profile) -> Profile:
     """Profile a window on the bins and levels of its reference, as `ProfileBuilder.add` says."""
     builder = ProfileBuilder(reference)
-    builder.add(columns, scores)
+    builder.add(columns)
     return builder.profile()
 
 
@@ -319,9 +309,7 @@ def _merge_two(a: Profile, b: Profile) -> Profile:
                 f"Profiles of column {name!r} lie on different bins. "
                 "Profile both windows against the same reference."
             )
-    scores = ScoreTally(a.scores)
-    scores.merge(ScoreTally(b.scores))
-    return Profile(rows=a.rows + b.rows, columns=merged, scores=scores.profile())
+    return Profile(rows=a.rows + b.rows, columns=merged)
 
 
 def equal_mass_edges(present: np.ndarray, bins: int) -> np.ndarray:

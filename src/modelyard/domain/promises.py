@@ -7,6 +7,22 @@ import math
 from modelyard.domain.metrics import Interval, Metric
 
 
+def tolerated(metric: Metric, promised: Interval, naive: float | None, share: float) -> float:
+    """Return how much worse than promised is still as promised, as a share of the promised value.
+
+    It is `share` of the value, or of what the model gains over the naive one where that is less: a
+    tenth of a ROC AUC of 0.8 is a quarter of all that such a model knows, and a tenth of an error
+    that is a quarter of the naive model's is little (docs/decisions/0024).
+
+    Args:
+        naive: the naive model's metric on the rows of the promise; None where it is not known.
+    """
+    if naive is None or not promised.value:
+        return share
+    gain = promised.value - naive if metric.higher_is_better else naive - promised.value
+    return share * min(1.0, max(0.0, gain) / abs(promised.value))
+
+
 def promise_limit(
     metric: Metric, promised: Interval, tolerance: float, found: Interval | None = None
 ) -> float:

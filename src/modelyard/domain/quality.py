@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 
 from modelyard.domain.arrivals import Gap
 from modelyard.domain.profiles import CategoricalProfile, NumericProfile, Profile
@@ -105,6 +106,7 @@ def judge_quality(
     expected_rows: float | None = None,
     gap: Gap | None = None,
     still: Collection[str] = (),
+    spreads: Mapping[str, float] = MappingProxyType({}),
 ) -> QualityVerdict:
     """Judge the data of a window against the profile of the release's reference.
 
@@ -115,6 +117,8 @@ def judge_quality(
         gap: a time without rows that `arrivals.find_gap` found.
         still: columns whose every value stays for a while (`drift_history.still_columns`): to stay
             the same all window long is worth a look then, and no fault.
+        spreads: usual standard deviation within a window by column
+            (`drift_history.usual_spreads`): without a change of it there is no change of unit.
     """
     found = list(_check_rows(window, policy, duplicate_ids, expected_rows))
     if window.rows and gap is not None:
@@ -122,7 +126,9 @@ def judge_quality(
     if window.rows:
         for name, known in reference.columns.items():
             if name in window.columns:
-                found += _check_column(name, known, window.columns[name], policy, name in still)
+                found += _check_column(
+                    name, known, window.columns[name], policy, name in still, spreads.get(name)
+                )
     order = list(QualityOutcome)
     found.sort(key=lambda finding: -order.index(finding.outcome))
     outcome = found[0].outcome if found else QualityOutcome.OK
@@ -181,6 +187,7 @@ def _check_column(
     seen: NumericProfile | CategoricalProfile,
     policy: QualityPolicy,
     stays: bool,
+    spread: float | None,
 ) -> Iterator[QualityFinding]:
     yield from _check_nulls(name, known, seen, policy)
     if not seen.present:
@@ -190,7 +197,7 @@ def _check_column(
     elif isinstance(known, NumericProfile) and isinstance(seen, NumericProfile) and known.present:
         yield from _check_range(name, known, seen, policy)
         if seen.present >= policy.min_rows:
-            yield from _check_unit(name, known, seen)
+            yield from _check_unit(name, known, seen, spread)
             yield from _check_stuck(name, known, seen, policy, stays)
 
 
@@ -262,11 +269,15 @@ def _check_range(
         )
 
 
-def _check_unit(name: str, known: NumericProfile, seen: NumericProfile) -> Iterator[QualityFinding]:
+def _check_unit(
+    name: str, known: NumericProfile, seen: NumericProfile, spread: float | None
+) -> Iterator[QualityFinding]:
     """Find a column in another unit: order of magnitude and spread moved by one power of ten.
 
     A season moves the level of a thermometer tenfold around zero, but not its spread; of a column
-    that is mostly zero, the rest is too few to tell.
+    that is mostly zero, the rest is too few to tell. The weeks of January are a tenth of the year's
+    in level and in spread, but no window has more than its week or two: there the `spread` that is
+    usual within a window tells.
     """
     if not _is_continuous(known) or not seen.sd or seen.non_zero < seen.present / 2:
         return
@@ -277,7 +288,9 @@ def _check_unit(name: str, known: NumericProfile, seen: NumericProfile) -> Itera
     # A window spans less than the reference does, so its spread may lag behind, not run ahead.
     lag = power - math.log10(seen.sd / known.sd)
     is_unit = abs(jump - power) <= _NEAR_POWER or abs(jump) >= _ORDERS
-    if power and is_unit and -0.3 <= lag <= 0.7:
+    # Of a former spread and one that moved with the unit, it must be nearer to the latter.
+    moved = not spread or math.log10(seen.sd / spread) / (power or 1) > 0.5
+    if power and is_unit and moved and -0.3 <= lag <= 0.7:
         yield _graded(
             QualityCheck.UNIT,
             name,

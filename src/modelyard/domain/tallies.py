@@ -21,10 +21,8 @@ from modelyard.domain.column_profiles import (
     CategoricalProfile,
     Joint,
     NumericProfile,
-    ScoreHistogram,
 )
 
-SCORE_BINS = 100
 MAX_UNSEEN_LEVELS = 100
 TRACKED_LEVELS = 10_000
 """Levels that are not the reference's and are counted one by one; the rarest of more are counted
@@ -285,34 +283,6 @@ class CategoricalTally:
         kept = most_common(unlisted, TRACKED_LEVELS // 2)
         self.rest += unlisted.total() - sum(kept.values())
         self.levels = Counter({n: r for n, r in self.levels.items() if n in listed} | kept)
-
-
-class ScoreTally:
-    """Counts and sums probabilities."""
-
-    def __init__(self, profile: ScoreHistogram | None = None) -> None:
-        self.counts = np.zeros(SCORE_BINS, dtype=np.int64)
-        self.sums = np.zeros(SCORE_BINS)
-        if profile is not None:
-            self.counts += profile.counts
-            self.sums += profile.sums
-
-    def count(self, scores: np.ndarray) -> None:
-        """Count float64 scores of shape (rows,); NaN is no score."""
-        present = np.clip(scores[np.isfinite(scores)], 0.0, 1.0)
-        bins = np.minimum((present * SCORE_BINS).astype(np.intp), SCORE_BINS - 1)
-        self.counts += np.bincount(bins, minlength=SCORE_BINS)
-        self.sums += np.bincount(bins, weights=present, minlength=SCORE_BINS)
-
-    def merge(self, other: ScoreTally) -> None:
-        self.counts += other.counts
-        self.sums += other.sums
-
-    def profile(self) -> ScoreHistogram | None:
-        """Return the histogram; None without a score."""
-        if not self.counts.any():
-            return None
-        return ScoreHistogram(counts=tuple(self.counts.tolist()), sums=tuple(self.sums.tolist()))
 
 
 def merge_categorical(x: CategoricalProfile, y: CategoricalProfile) -> CategoricalProfile:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid5
+
+import numpy as np
 
 from modelyard.domain.values import Value, as_utc
 from modelyard.errors import InvalidInputError
 
 ORIGIN = datetime(1970, 1, 5, tzinfo=UTC)
 """A Monday at midnight: days start at midnight and weeks on Monday, in UTC."""
+
+_INSTANT = np.timedelta64(1, "us")
+"""Event times are kept in whole microseconds."""
 
 _NAMESPACE = UUID("a4c3f0a2-5d0e-5a8b-9a55-2f6f0c1f7d61")
 
@@ -79,6 +85,54 @@ def due_windows(
         windows.append(window_of(model, start, end))
         start = end
     return tuple(windows)
+
+
+def counting_from(watermark: datetime | None, first_event: datetime | None) -> datetime | None:
+    """Return from when on rows are counted into windows; None where there is none.
+
+    Before the first window it is the midnight before the earliest row, so that one of the same day
+    that comes late is not left out.
+    """
+    if watermark is not None or first_event is None:
+        return watermark and as_utc(watermark)
+    return ORIGIN + (as_utc(first_event) - ORIGIN) // timedelta(days=1) * timedelta(days=1)
+
+
+def ends_by_count(batches: Iterable[np.ndarray], rows: int) -> Iterator[datetime]:
+    """Yield the ends of windows of so many rows each, oldest first.
+
+    A window ends right after its last row. Rows of the same time stay together, so that a window is
+    a span of event time, to which a row belongs or not whatever the order they came in: it has more
+    rows where several share the last one's time. What is left over fills no window and ends none.
+
+    Args:
+        batches: event times in ascending order, datetime64 in UTC of shape (rows,) each.
+        rows: of a window, 1 or more.
+    """
+    closed, missing = None, rows
+    for batch in batches:
+        times = batch.astype("datetime64[us]")
+        if closed is not None:
+            times = times[np.searchsorted(times, closed, side="right") :]
+        while times.size >= missing:
+            closed = times[missing - 1]
+            yield (closed + _INSTANT).item().replace(tzinfo=UTC)
+            times = times[np.searchsorted(times, closed, side="right") :]
+            missing = rows
+        missing -= times.size
+
+
+def counted_windows(
+    model: str, start: datetime, batches: Iterable[np.ndarray], rows: int
+) -> Iterator[Window]:
+    """Yield the windows of so many rows each from a start on, one right after the other.
+
+    Args:
+        batches: event times from `start` on; see `ends_by_count`.
+    """
+    for end in ends_by_count(batches, rows):
+        yield window_of(model, start, end)
+        start = end
 
 
 def plausible_span(

@@ -71,6 +71,12 @@ class Observations:
                 )
             )
 
+    def window(self, window_id: str) -> RecordedWindow | None:
+        """Return a measured window; None where it was not measured yet."""
+        with self._engine.connect() as connection:
+            row = connection.execute(sa.select(windows).where(windows.c.id == window_id)).first()
+        return None if row is None else RecordedWindow.model_validate(dict(row._mapping))
+
     def windows(
         self,
         model: str,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 
 from modelyard.errors import DataError
@@ -20,3 +21,9 @@ def damage_told(file: Path, mend: str = "Restore it from a backup.") -> Iterator
         if getattr(err, "errno", None) is not None:  # the system's: the file was not reached
             raise
         raise DataError(f"{file} is damaged: {str(err).splitlines()[0]} {mend}") from err
+
+
+def read_stored(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return the rows of a Parquet file, or only these columns. Raises DataError if damaged."""
+    with damage_told(path):
+        return pd.read_parquet(path, columns=None if columns is None else list(columns))

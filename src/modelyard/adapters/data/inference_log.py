@@ -23,7 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from modelyard.adapters.data.damage import damage_told
+from modelyard.adapters.data.damage import damage_told, read_stored
 from modelyard.adapters.data.log_archive import DAMAGED_SUFFIX, ArchivedSegment, LogArchive
 from modelyard.adapters.data.log_query import (
     LABEL_TIME,
@@ -50,7 +50,6 @@ from modelyard.adapters.data.log_segments import (
     TIME,
     read_segment,
 )
-from modelyard.adapters.data.snapshots import read_stored
 from modelyard.domain.values import as_utc
 from modelyard.errors import DataError
 from modelyard.serving.inference_log import SEGMENT_SUFFIX

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from modelyard.adapters.data.snapshots import fingerprint_rows
+from modelyard.adapters.data.hashes import fingerprint_rows
 from modelyard.adapters.learning.outcomes import class_name
 from modelyard.errors import DataError
 

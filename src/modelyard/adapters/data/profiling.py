@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -42,15 +42,8 @@ _NAN = _scalar(pa.float64(), np.float64(np.nan))
 _LAST = _scalar(pa.int64(), np.int64(-1))
 
 
-class Rows(NamedTuple):
-    """A batch as a builder takes it."""
-
-    columns: Columns
-    scores: np.ndarray | None = None
-
-
-Part = Callable[[], Iterator[Rows]]
-"""Opens a part of a source, from its start each time."""
+Part = Callable[[], Iterator[Columns]]
+"""Opens a part of a source, from its start each time: batches as a builder takes them."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +54,10 @@ class Layout:
     """By the name in the profile."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """The source's name of a column, where it is another one."""
-    score: str | None = None
-    """The source's column of probabilities."""
 
     def names(self) -> list[str]:
         """Return the source's names of all that is read."""
-        of_columns = [self.columns.get(name, name) for name in self.kinds]
-        return of_columns if self.score is None else [*of_columns, self.score]
+        return [self.columns.get(name, name) for name in self.kinds]
 
 
 class ArrowReader:
@@ -81,7 +71,7 @@ class ArrowReader:
         self._layout = layout
         self._known: dict[str, tuple[pa.Array, np.ndarray, list[str]]] = {}
 
-    def read(self, batch: pa.RecordBatch) -> Rows:
+    def read(self, batch: pa.RecordBatch) -> Columns:
         """Return the layout's columns; one that the batch lacks is left out."""
         there = set(batch.schema.names)
         columns: dict[str, np.ndarray | Levels] = {}
@@ -91,10 +81,7 @@ class ArrowReader:
                 cells = batch.column(source)
                 is_number = kind is ColumnKind.NUMERIC
                 columns[name] = _numbers(name, cells) if is_number else self._levels(name, cells)
-        score = self._layout.score
-        if score is None or score not in there:
-            return Rows(columns)
-        return Rows(columns, _numbers(score, batch.column(score)))
+        return columns
 
     def _levels(self, name: str, cells: pa.Array) -> Levels:
         encoded: Any = cells if pa.types.is_dictionary(cells.type) else cells.dictionary_encode()
@@ -155,7 +142,7 @@ def profile_reference_rows(
     sample = ReferenceSample(kinds)
     for part in parts[:: -(-len(parts) // _SAMPLED_PARTS) or 1]:
         for rows in part():
-            sample.add(rows.columns)
+            sample.add(rows)
     return _counted(ProfileBuilder(sample.bins(), learns_levels=True), parts, threads)
 
 
@@ -172,7 +159,7 @@ def parquet_parts(files: Iterable[str | Path], layout: Layout) -> list[Part]:
 def batch_part(open_batches: Callable[[], Iterable[pa.RecordBatch]], layout: Layout) -> Part:
     """Return all that an Arrow reader gives, as one part."""
 
-    def read() -> Iterator[Rows]:
+    def read() -> Iterator[Columns]:
         reader = ArrowReader(layout)
         return (reader.read(batch) for batch in open_batches())
 
@@ -187,11 +174,11 @@ def frame_part(open_frames: Callable[[], Iterable[pd.DataFrame]], contract: Cont
 
     from modelyard.serving.frames import prepare_features
 
-    def read() -> Iterator[Rows]:
+    def read() -> Iterator[Columns]:
         for frame in open_frames():
             if len(frame):
                 features = prepare_features(frame, contract)
-                yield Rows({name: features[name].to_numpy() for name in contract.names()})
+                yield {name: features[name].to_numpy() for name in contract.names()}
 
     return read
 
@@ -202,7 +189,7 @@ def _row_group(file: Path, known: pq.FileMetaData, group: int, layout: Layout) -
     texts = [n for n, kind in layout.kinds.items() if kind is ColumnKind.CATEGORICAL]
     encoded = there.intersection(layout.columns.get(name, name) for name in texts)
 
-    def read() -> Iterator[Rows]:
+    def read() -> Iterator[Columns]:
         reader = ArrowReader(layout)
         with (
             damage_told(file, _MEND),
@@ -228,7 +215,7 @@ def _counted(builder: ProfileBuilder, parts: Sequence[Part], threads: int) -> Pr
     def count(part: Part) -> ProfileBuilder:
         own = builder.fresh()
         for rows in part():
-            own.add(rows.columns, rows.scores)
+            own.add(rows)
         return own
 
     with ThreadPoolExecutor(threads) as pool:

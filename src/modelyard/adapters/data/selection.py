@@ -49,6 +49,17 @@ def select_rows(
     DataError, also where no row is left to train on.
     """
     rows = read_rows(config.data, root=root, until=as_of, task=config.task)
+    return split_rows(config, rows, newest=newest, since=since)
+
+
+def split_rows(
+    config: ModelConfig,
+    rows: pd.DataFrame,
+    *,
+    newest: datetime | None = None,
+    since: datetime | None = None,
+) -> Selection:
+    """Split the rows of a source that could have been trained on, as `select_rows` says."""
     check_evaluation_columns(config, rows)
     rows = labelled(rows, config.data.target)
     if newest is not None and config.data.time is not None:

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modelyard.adapters.data.damage import damage_told
+from modelyard.adapters.data.damage import read_stored
 from modelyard.adapters.data.hashes import column_digests, fingerprint_rows
 from modelyard.adapters.data.references import read_reference, refer_to_rows, reference_changes
 from modelyard.adapters.data.selection import Part, Selection
@@ -113,12 +113,6 @@ def join_rows(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     mixed = [name for name in parts[0] if len({part[name].dtype for part in parts}) > 1]
     alike = [part.astype(dict.fromkeys(mixed, object)) for part in parts]
     return pd.concat(alike, ignore_index=True)
-
-
-def read_stored(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Return the rows of a Parquet file, or only these columns. Raises DataError if damaged."""
-    with damage_told(path):
-        return pd.read_parquet(path, columns=None if columns is None else list(columns))
 
 
 def find_snapshot(snapshot: Snapshot, project: Project) -> Found:

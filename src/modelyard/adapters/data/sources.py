@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +12,11 @@ import pandas as pd
 
 from modelyard.adapters.data.cells import as_text, text_columns, typed
 from modelyard.adapters.data.files import is_file_source, line_of_record, read_files
-from modelyard.adapters.data.times import parse_times
+from modelyard.adapters.data.times import as_datetime64, parse_times
 from modelyard.config import Data
 from modelyard.config.file import closest
-from modelyard.domain.values import MLTask
+from modelyard.domain.learning_rows import due_rows
+from modelyard.domain.values import MLTask, as_utc
 from modelyard.errors import DataError
 
 _FEW_CELLS = 0.05
@@ -132,6 +133,18 @@ def matured_by(rows: pd.DataFrame, config: Data) -> pd.Series:
     else:
         known = rows[config.time] + config.label_delay
     return known.where(rows[config.target].notna())
+
+
+def trainable(rows: pd.DataFrame, config: Data, moment: datetime) -> np.ndarray:
+    """Return which rows could have been trained on at a moment, shape (rows,): their event time is
+    before it, and their outcome was known by then, and due. `config.time` must be set.
+    """
+    moment, times, known = as_utc(moment), rows[config.time], matured_by(rows, config)
+    taken = ((times < moment) & (known <= moment)).to_numpy()
+    if config.label_time is not None and config.early_labels == "leave out":
+        now = np.datetime64(moment.replace(tzinfo=None))
+        taken &= due_rows(as_datetime64(times), as_datetime64(known), now)
+    return taken
 
 
 def _load(config: Data, root: Path) -> tuple[pd.DataFrame, Origin]:
@@ -357,9 +370,8 @@ def _times(values: pd.Series, config: Data, origin: Origin) -> pd.Series:
 
 def _matured(rows: pd.DataFrame, config: Data, origin: Origin, until: datetime) -> pd.DataFrame:
     assert config.time is not None
-    moment = until if until.tzinfo else until.replace(tzinfo=UTC)
-    times = rows[config.time]
-    kept = rows[(times < moment) & (matured_by(rows, config) <= moment)]
+    moment, times = as_utc(until), rows[config.time]
+    kept = rows[trainable(rows, config, moment)]
     if kept.empty:
         delay = (
             f" and {config.label_delay} of label delay" if config.label_delay > timedelta(0) else ""

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from modelyard.adapters.data.times import as_datetime64
 from modelyard.adapters.learning.outcomes import as_labels
 from modelyard.adapters.learning.pipelines import build_pipeline, fit_pipeline
+from modelyard.adapters.learning.stored_predictions import write_predictions
 from modelyard.config import Training
 from modelyard.domain.row_weights import age_weights
 from modelyard.domain.values import Contract
@@ -24,7 +24,6 @@ from modelyard.errors import RequestError
 from modelyard.serving.estimators import EstimatorPredictor
 from modelyard.serving.frames import predict_frame, prepare_features
 from modelyard.serving.model_file import ModelFile, save_model
-from modelyard.serving.predictor import Prediction
 
 PREDICTIONS = "predictions.parquet"
 
@@ -70,28 +69,3 @@ def fit_recipe(
         predictions = folder / PREDICTIONS
         write_predictions(said, contract, predictions)
     return Fit(pipeline, features, stored, predictions, seconds)
-
-
-def write_predictions(said: Prediction, contract: Contract, path: Path) -> None:
-    """Write predictions as Parquet: the outcome, and a column for each class's probability."""
-    columns: dict[str, Any] = {"prediction": said.predictions}
-    if said.probabilities is not None:
-        by_class = said.probabilities.astype(np.float64).T
-        names = [_probability_of(name) for name in contract.classes]
-        columns |= dict(zip(names, by_class, strict=True))
-    pd.DataFrame(columns).to_parquet(path, index=False)
-
-
-def read_predictions(path: Path | IO[bytes], contract: Contract) -> Prediction:
-    """Return what `write_predictions` wrote."""
-    table = pd.read_parquet(path)
-    names = [_probability_of(name) for name in contract.classes]
-    probabilities = table[names].to_numpy() if names and names[0] in table else None
-    if contract.task.is_classification:
-        return Prediction(table["prediction"].astype(str).tolist(), probabilities)
-    numbers = table["prediction"].astype("float64")
-    return Prediction([None if value != value else value for value in numbers], None)
-
-
-def _probability_of(name: str) -> str:
-    return f"probability of {name}"

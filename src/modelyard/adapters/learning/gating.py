@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Protocol
 
-from modelyard.adapters.learning.judging import Comparison
+from modelyard.adapters.learning.judging import Comparison, Judged
 from modelyard.adapters.learning.measuring import (
     Slices,
     measure,
@@ -31,13 +32,22 @@ from modelyard.domain.gate import (
     refuse,
 )
 from modelyard.domain.metrics import Interval, Metric, metrics_for
-from modelyard.domain.releases import Release
 from modelyard.errors import InvalidInputError
 
 _CALIBRATION = "calibration_error"
 
 
-def judge(comparison: Comparison, champion: Release | None, evaluation: Evaluation) -> Gated:
+class Named(Protocol):
+    """A release, as the gate's decision names it."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def version(self) -> str | None: ...
+
+
+def judge(comparison: Comparison, champion: Named | None, evaluation: Evaluation) -> Gated:
     """Measure everything that the rules ask for, and fold them into the gate's decision."""
     task, truth = comparison.contract.task, comparison.truth
     metrics = {metric.name: metric for metric in metrics_for(task)}
@@ -45,7 +55,7 @@ def judge(comparison: Comparison, champion: Release | None, evaluation: Evaluati
     primary = metrics[evaluation.primary_metric]
     level = evaluation.confidence
     measured = measure(comparison.challenger.outcomes, truth, list(metrics.values()), level)
-    former = {} if comparison.champion is None else _values(comparison, metrics)
+    former = {} if comparison.champion is None else _values(comparison, comparison.rival, metrics)
     gains = measure_gains(comparison, metrics, level)
     slices = measure_slices(comparison, primary, evaluation.slices, level)
     rules = [
@@ -64,12 +74,13 @@ def judge(comparison: Comparison, champion: Release | None, evaluation: Evaluati
         champion_id=champion.id if champion else None,
         champion_version=champion.version if champion else None,
         champion_metrics=former,
+        naive_metrics=_values(comparison, comparison.baseline, metrics),
         gains=gains,
         slices=slices.measured,
     )
 
 
-def refused(reason: str, champion: Release | None) -> Gated:
+def refused(reason: str, champion: Named | None) -> Gated:
     """Return the gate's decision on a challenger that cannot be measured."""
     return Gated(
         decision=decide([refuse(reason)]),
@@ -80,14 +91,14 @@ def refused(reason: str, champion: Release | None) -> Gated:
     )
 
 
-def _values(comparison: Comparison, metrics: dict[str, Metric]) -> dict[str, float]:
-    """Return the champion's metrics; those undefined on these rows are left out."""
+def _values(comparison: Comparison, model: Judged, metrics: dict[str, Metric]) -> dict[str, float]:
+    """Return a model's metrics; those undefined on these rows are left out."""
     values = {}
     for name, metric in metrics.items():
-        if metric.needs_score and comparison.rival.outcomes.scores is None:
+        if metric.needs_score and model.outcomes.scores is None:
             continue
         try:
-            value = metric(comparison.truth, comparison.rival.outcomes.for_metric(metric))
+            value = metric(comparison.truth, model.outcomes.for_metric(metric))
         except InvalidInputError:
             continue
         if math.isfinite(value):

@@ -70,6 +70,17 @@ class Comparison:
         return self.champion or self.baseline
 
 
+@dataclass(frozen=True)
+class Challenger:
+    """A candidate as the gate looks at it."""
+
+    predictor: Predictor
+    model_bytes: int
+    rows_are_new: bool
+    """Whether it learns other rows than the champion did."""
+    recipe_is_new: bool
+
+
 def compare(
     workspace: Workspace,
     delivery: Delivery,
@@ -86,9 +97,40 @@ def compare(
     rows = load_snapshot(delivery.holdout, project)
     known_by = key_columns(rows.columns, config.data, config.evaluation.group)
     training = load_snapshot(delivery.training, project, list({*known_by, contract.target}))
-    rival = None if champion is None else choose_rival(workspace, config, champion, rows)
-    unseen = np.ones(len(rows), dtype=bool) if rival is None else rival.unseen
-    rows, seen = rows[unseen].reset_index(drop=True), int((~unseen).sum())
+    file = ModelFile.model_validate(candidate.model_file)
+    folder = project.home / candidate.folder
+    learns = rows_learnt(delivery, with_holdout=config.training.include_holdout)
+    return compare_fits(
+        config,
+        contract,
+        Challenger(
+            predictor=EstimatorPredictor(load_model(file, folder), contract),
+            model_bytes=(folder / file.path).stat().st_size,
+            rows_are_new=champion is None or learns.fingerprint != champion.learnt.fingerprint,
+            recipe_is_new=champion is None or candidate.recipe != champion.candidate.recipe,
+        ),
+        None if champion is None else choose_rival(workspace, config, champion, rows),
+        rows,
+        training,
+    )
+
+
+def compare_fits(
+    config: ModelConfig,
+    contract: Contract,
+    challenger: Challenger,
+    rival: Rival | None,
+    holdout: pd.DataFrame,
+    training: pd.DataFrame,
+) -> Comparison:
+    """Predict the holdout rows that the champion has not seen with it, challenger and baseline.
+
+    Of the training rows the target, and the columns that rows are known by, are enough. Raises
+    InvalidInputError where the challenger cannot be measured.
+    """
+    known_by = key_columns(holdout.columns, config.data, config.evaluation.group)
+    unseen = np.ones(len(holdout), dtype=bool) if rival is None else rival.unseen
+    rows, seen = holdout[unseen].reset_index(drop=True), int((~unseen).sum())
     if rows.empty:
         raise InvalidInputError(
             f"The champion was trained on all {seen:,} holdout rows: wait for newer rows."
@@ -97,10 +139,6 @@ def compare(
     shared = {"the challenger": int(np.isin(keys, own).sum())}
     if rival is not None:
         shared[rival.name] = rival.shared
-    truth = as_truth(rows[contract.target], contract)
-    file = ModelFile.model_validate(candidate.model_file)
-    folder = project.home / candidate.folder
-    predictor = EstimatorPredictor(load_model(file, folder), contract)
     features = read_features(rows, contract)
     naive = fit_baseline(
         contract.task,
@@ -108,14 +146,14 @@ def compare(
         config.evaluation.primary_metric,
     )
     former, note = None, ""
-    if champion is not None and rival is not None:
-        former, note = _judge_champion(champion, rival, rows, contract, features)
-    learns = rows_learnt(delivery, with_holdout=config.training.include_holdout)
+    if rival is not None:
+        former, note = _judge_champion(rival, rows, contract, features)
+    predictor = challenger.predictor
     timed = config.evaluation.max_latency_ms is not None
     return Comparison(
         contract=contract,
         rows=rows,
-        truth=truth,
+        truth=as_truth(rows[contract.target], contract),
         times=None if contract.time is None else as_datetime64(rows[contract.time]),
         challenger=_judge("the challenger", predictor, features),
         champion=former,
@@ -123,18 +161,18 @@ def compare(
         baseline=_judge("the naive model", *_without_columns(naive, contract, len(rows))),
         seen=seen,
         shared=shared,
-        rows_are_new=champion is None or learns.fingerprint != champion.learnt.fingerprint,
-        recipe_is_new=champion is None or candidate.recipe != champion.candidate.recipe,
+        rows_are_new=challenger.rows_are_new,
+        recipe_is_new=challenger.recipe_is_new,
         latency_ms=_latency_ms(predictor, rows.head(1)) if timed else None,
-        model_bytes=(folder / file.path).stat().st_size,
+        model_bytes=challenger.model_bytes,
     )
 
 
 def _judge_champion(
-    champion: Release, rival: Rival, rows: pd.DataFrame, contract: Contract, features: Features
+    rival: Rival, rows: pd.DataFrame, contract: Contract, features: Features
 ) -> tuple[Judged | None, str]:
     """Return what the champion says of the rows, whose `features` are those of `contract`."""
-    before = champion.delivery.contract
+    before = rival.contract
     same = (before.task, before.target, before.classes, before.positive) == (
         contract.task,
         contract.target,
@@ -142,7 +180,7 @@ def _judge_champion(
         contract.positive,
     )
     if not same:
-        return None, f"champion {champion.version} predicts another outcome"
+        return None, f"champion {rival.version} predicts another outcome"
     predictor = rival.load()
     try:
         if predictor.contract.columns != contract.columns:

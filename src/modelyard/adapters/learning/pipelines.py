@@ -19,6 +19,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
 
+from modelyard.adapters.learning.imports import locate
 from modelyard.config import Training
 from modelyard.config.values import format_duration
 from modelyard.domain.values import ColumnKind, Contract, MLTask
@@ -131,18 +132,6 @@ def _numeric_step(estimator: BaseEstimator) -> Any:
         return "passthrough"
     imputer = SimpleImputer(strategy="median", keep_empty_features=True)
     return make_pipeline(imputer, StandardScaler())
-
-
-def locate(name: str, section: str = "training") -> Any:
-    """Import what a section of a config names. Raises ConfigError where that fails."""
-    module_name, _, attribute = name.replace(":", ".").rpartition(".")
-    try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except (Exception, SystemExit) as err:  # importing runs anybody's code
-        raise ConfigError(
-            f"{section}: cannot import {name!r}: {type(err).__name__}: {err}. Give an "
-            "import path such as sklearn.linear_model.Ridge, or module:function of your own."
-        ) from err
 
 
 def _construct(kind: Any, training: Training) -> BaseEstimator:

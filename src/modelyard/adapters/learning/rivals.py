@@ -7,6 +7,7 @@ judged on; while few rows are newer than that, its judged fit is compared instea
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from modelyard.adapters.data.snapshots import load_learnt
 from modelyard.adapters.workspace import Workspace
 from modelyard.config import ModelConfig
 from modelyard.domain.releases import Learnt, Release, rows_learnt
+from modelyard.domain.values import Contract
 from modelyard.project import Project
 from modelyard.serving.bundle import load_bundle
 from modelyard.serving.estimators import EstimatorPredictor
@@ -28,41 +30,58 @@ from modelyard.serving.predictor import Predictor
 class Rival(NamedTuple):
     """A fit of the champion, and the rows that it can be compared on."""
 
-    name: str
+    version: str
+    contract: Contract
+    before_holdout: bool
+    """Whether it is the judged fit, which had not learnt the holdout, and not the one in traffic.
+    """
     unseen: np.ndarray
     """Which rows it has not learnt, shape (rows,)."""
     shared: int
     """How many of them are among its training rows, though their time says otherwise."""
     load: Callable[[], Predictor]
 
+    @property
+    def name(self) -> str:
+        note = " before it learnt its holdout" if self.before_holdout else ""
+        return f"champion {self.version}{note}"
+
 
 def choose_rival(
     workspace: Workspace, config: ModelConfig, champion: Release, rows: pd.DataFrame
 ) -> Rival:
-    """Return the fit that serves, or the judged one where that leaves too few rows unseen.
-
-    Where rows have no time, the same ones are held out each time, and the fit that serves has
-    learnt nearly all of them: the judged one is compared.
-    """
-    project = workspace.project
+    """Return the fit that serves, or the judged one where that leaves too few rows unseen."""
+    project, contract = workspace.project, champion.delivery.contract
     serving = Rival(
-        f"champion {champion.version}",
+        str(champion.version),
+        contract,
+        False,
         *_unseen(project, config, champion.learnt, rows),
         lambda: _load_serving(project, champion),
     )
-    newer = config.data.time is not None and serving.unseen.sum() >= config.evaluation.min_rows
-    if newer or not champion.learnt.with_holdout:
-        return serving
     judged = champion.judged
     file = ModelFile.model_validate(judged.model_file)
     folder = project.home / judged.folder
-    if not (folder / file.path).is_file():  # candidates need no backup
+    if not champion.learnt.with_holdout or not (folder / file.path).is_file():
+        return serving  # there is no other fit: candidates need no backup
+    if has_enough_news(config, serving.unseen):
         return serving
     return Rival(
-        f"champion {champion.version} before it learnt its holdout",
+        str(champion.version),
+        contract,
+        True,
         *_unseen(project, config, rows_learnt(champion.delivery, with_holdout=False), rows),
-        lambda: EstimatorPredictor(load_model(file, folder), champion.delivery.contract),
+        lambda: EstimatorPredictor(load_model(file, folder), contract),
     )
+
+
+def has_enough_news(config: ModelConfig, unseen: np.ndarray) -> bool:
+    """Return whether the fit that serves can be compared on the rows that it has not learnt.
+
+    Where rows have no time, the same ones are held out each time, and the fit that serves has
+    learnt nearly all of them: it never can.
+    """
+    return config.data.time is not None and bool(unseen.sum() >= config.evaluation.min_rows)
 
 
 def _unseen(
@@ -70,12 +89,21 @@ def _unseen(
 ) -> tuple[np.ndarray, int]:
     """Return which rows a fit has not learnt by their time, and how many of them it has all the
     same; where rows have no time, by what each is known by."""
-    if config.data.time is None or learnt.span.end is None:
+    time, until = config.data.time, learnt.span.end
+    if time is None or until is None:
         return ~_known(project, config, learnt, rows), 0
-    newer = (rows[config.data.time] > pd.Timestamp(learnt.span.end)).to_numpy()
-    if not newer.any():
-        return newer, 0
-    return newer, int((newer & _known(project, config, learnt, rows)).sum())
+    return newer_rows(rows[time], until, lambda: _known(project, config, learnt, rows))
+
+
+def newer_rows(
+    times: pd.Series, learnt_until: datetime, find_known: Callable[[], np.ndarray]
+) -> tuple[np.ndarray, int]:
+    """Return which rows are newer than what a fit learnt, and how many of them it learnt anyway.
+
+    `find_known` tells which rows it learnt, shape (rows,), and is asked where any is newer.
+    """
+    newer = (times > pd.Timestamp(learnt_until)).to_numpy()
+    return newer, int((newer & find_known()).sum()) if newer.any() else 0
 
 
 def _known(project: Project, config: ModelConfig, learnt: Learnt, rows: pd.DataFrame) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from modelyard.adapters.learning.pipelines import locate
+from modelyard.adapters.learning.imports import locate
 from modelyard.config import Evaluation
 from modelyard.config.file import closest
 from modelyard.domain.metrics import METRICS, AnyFunction, Metric

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from modelyard.adapters.learning.fitting import read_predictions
 from modelyard.adapters.learning.measuring import measure
 from modelyard.adapters.learning.outcomes import as_outcomes, as_truth
+from modelyard.adapters.learning.stored_predictions import read_predictions
 from modelyard.domain.metrics import METRICS, metrics_for
 from modelyard.domain.reproduction import Agreement, MetricPair, compare_predictions
 from modelyard.domain.values import Contract

@@ -25,7 +25,7 @@ from modelyard.adapters.data.log_query import MIRRORED
 from modelyard.adapters.data.snapshots import load_snapshot
 from modelyard.adapters.learning.outcomes import Outcomes, as_outcomes, as_truth
 from modelyard.adapters.learning.scorers import find_metric
-from modelyard.adapters.watching import logged_outcomes
+from modelyard.adapters.window_judgement import logged_outcomes
 from modelyard.adapters.workspace import Workspace
 from modelyard.domain.analysis import look_confidence, measure_gain
 from modelyard.domain.intervals import LEAST_ROWS, paired_difference
