@@ -34,7 +34,7 @@ name: tried
 retraining: {windows: 1 of 1}
 grid: {retraining.cooldown: [28d, 84d]}
 """
-_QUICK_WINDOWS = 8
+_QUICK_WINDOWS = 6
 _TIMES = 2
 """Runs with one process and with two, in turn."""
 

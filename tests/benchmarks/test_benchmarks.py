@@ -23,9 +23,11 @@ BENCHMARKS = (
     pytest.param("rollout", marks=pytest.mark.xdist_group("docker")),
 )
 NEEDS = {"serving": ("wrk",), "images": ("docker",), "rollout": ("docker", "wrk")}
+MOST_SECONDS = 900
+"""Before what a run has printed until then is told."""
 
 
-@pytest.mark.timeout(1_200)
+@pytest.mark.timeout(MOST_SECONDS + 60)
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_a_quick_run_holds_all_its_claims(name: str, data_folder: Path, tmp_path: Path) -> None:
     missing = [tool for tool in NEEDS.get(name, ()) if shutil.which(tool) is None]
@@ -33,16 +35,24 @@ def test_a_quick_run_holds_all_its_claims(name: str, data_folder: Path, tmp_path
         pytest.skip(f"{', '.join(missing)} is not installed")
     written = tmp_path / "claims.json"
 
-    done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--json", str(written)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "MODELYARD_DATA": str(data_folder)},
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--json", str(written)],
+            cwd=ROOT,
+            capture_output=True,
+            env={**os.environ, "MODELYARD_DATA": str(data_folder)},
+            timeout=MOST_SECONDS,
+        )
+    except subprocess.TimeoutExpired as err:
+        pytest.fail(f"{err}\n{_words(err.stdout)}\n{_words(err.stderr)}")
+    said = f"{_words(done.stdout)}\n{_words(done.stderr)}"
 
-    assert written.is_file(), done.stdout + done.stderr
+    assert written.is_file(), said
     claims = json.loads(written.read_text())["claims"]
     assert claims
-    assert [claim for claim in claims if not claim["holds"]] == [], done.stdout
+    assert [claim for claim in claims if not claim["holds"]] == [], said
     assert done.returncode == 0
+
+
+def _words(output: bytes | None) -> str:
+    return (output or b"").decode(errors="replace")

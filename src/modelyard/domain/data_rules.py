@@ -205,7 +205,10 @@ def _check_duplicates(facts: RowFacts, policy: CheckPolicy) -> Iterator[Finding]
         level = Level.BLOCK if share > policy.max_duplicates else Level.WARN
         words = f"{facts.repeated:,} rows ({share:.1%}) repeat another one in all columns"
         limit = f"at most {policy.max_duplicates:.0%}"
-        mend = "Look for a file or a batch that was loaded twice; data.id would tell them apart."
+        mend = (
+            "Look for a file or a batch that was loaded twice; where such rows are ordinary, as of "
+            "a group that books alike, raise data.checks.max_duplicates."
+        )
         yield _finding(DataCheck.DUPLICATES, None, level, share, limit, words, mend)
     # Coarse columns repeat by chance, in the training rows as well as in the holdout.
     more = facts.overlap - facts.usual_overlap

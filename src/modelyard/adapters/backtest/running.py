@@ -151,8 +151,12 @@ def _workers(processes: int | None, dask: str | None) -> Iterator[Parallel]:
 
 
 def _limited(work: Callable[..., Any], question: Question, *args: Any) -> Any:
-    """Run one part on one thread, so that it gives the same whoever runs it, and beside others."""
-    with threadpool_limits(1):
+    """Run one part on one thread, so that it gives the same whoever runs it, and beside others.
+
+    What joblib would do in parallel within it is done in turn: in a Dask worker each step of each
+    pipeline would be a task of the cluster, waited for by a worker that has nothing else to do.
+    """
+    with threadpool_limits(1), parallel_config(backend="sequential"):
         return work(question, *args)
 
 

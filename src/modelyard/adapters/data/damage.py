@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from modelyard.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd  # Arrow brings it only where rows become a frame
 
 
 @contextlib.contextmanager
@@ -26,4 +30,4 @@ def damage_told(file: Path, mend: str = "Restore it from a backup.") -> Iterator
 def read_stored(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Return the rows of a Parquet file, or only these columns. Raises DataError if damaged."""
     with damage_told(path):
-        return pd.read_parquet(path, columns=None if columns is None else list(columns))
+        return pq.read_table(path, columns=None if columns is None else list(columns)).to_pandas()
