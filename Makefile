@@ -6,7 +6,7 @@ export UV_COMPILE_BYTECODE := 1
 export UV_PROJECT_ENVIRONMENT := .venv
 # pytest: one worker for each core
 JOBS ?= auto
-BENCHMARKS ?= gate monitoring retraining_events faults serving images rollout backtest
+BENCHMARKS ?= gate monitoring retraining_events schedules faults serving images rollout backtest
 
 .PHONY: help install demo demo-down test check bench fix up down clean
 

@@ -160,10 +160,13 @@ class Yard:
 
 
 @contextmanager
-def yard() -> Iterator[Yard]:
-    """Release a model, start the platform; at the end nothing of either is left."""
+def yard(reconciliation: str = "null") -> Iterator[Yard]:
+    """Release a model, start the platform; at the end nothing of either is left.
+
+    `reconciliation` is its schedule, as platform.yaml has it.
+    """
     with tempfile.TemporaryDirectory(prefix="modelyard-retraining-") as folder:
-        project = make_project(Path(folder) / "project")
+        project = make_project(Path(folder) / "project", reconciliation)
         try:
             _deliver(project)
             start_platform(project, lambda *_: None)
@@ -177,11 +180,12 @@ def yard() -> Iterator[Yard]:
             stop_processes(marked_processes(platform_id(project)), grace_seconds=0)
 
 
-def make_project(root: Path) -> Project:
+def make_project(root: Path, reconciliation: str = "null") -> Project:
     """Write a project of one model, whose rows are those of `rides`."""
     (root / "configs" / "models").mkdir(parents=True)
     ports = f"{{prefect: {free_port()}, mlflow: {free_port()}}}"
-    platform = f"home: .modelyard\nports: {ports}\nreconciliation: {{schedule: null}}\n"
+    asked = f"reconciliation: {{schedule: {reconciliation}}}"
+    platform = f"home: .modelyard\nports: {ports}\n{asked}\n"
     (root / "configs" / "platform.yaml").write_text(platform)
     (root / "configs" / "models" / f"{MODEL}.yaml").write_text(_CONFIG)
     rides().to_csv(root / "rides.csv", index=False)

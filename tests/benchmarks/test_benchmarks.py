@@ -16,6 +16,7 @@ BENCHMARKS = (
     pytest.param("gate"),
     pytest.param("monitoring"),
     pytest.param("retraining_events", marks=pytest.mark.xdist_group("platform")),
+    pytest.param("schedules", marks=pytest.mark.xdist_group("platform")),
     pytest.param("faults", marks=pytest.mark.xdist_group("platform")),
     pytest.param("serving"),
     pytest.param("backtest"),

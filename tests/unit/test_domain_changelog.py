@@ -2,11 +2,17 @@
 
 from datetime import UTC, date, datetime
 
-from modelyard.domain.changelog import RowChange, compare_releases, write_changelog, yank
+from modelyard.domain.changelog import (
+    RowChange,
+    add_runtime,
+    compare_releases,
+    write_changelog,
+    yank,
+)
 from modelyard.domain.gate import Gated, GateVerdict, Rule, decide
 from modelyard.domain.metrics import Interval
-from modelyard.domain.releases import Learnt, ReleaseFacts, Snapshot
-from modelyard.domain.values import Column, ColumnKind, Contract, MLTask, Span
+from modelyard.domain.releases import Build, Learnt, ReleaseFacts, Snapshot
+from modelyard.domain.values import Column, ColumnKind, Contract, MLTask, Runtime, Span
 from modelyard.domain.versioning import derive_bump
 
 CONTRACT = Contract(
@@ -100,6 +106,12 @@ def test_a_release_that_was_taken_back_is_yanked() -> None:
     assert yank(entry, "roll back: slow").startswith(
         "## [1.0.0] - 2024-03-01 [YANKED]\n\nTaken out of traffic: roll back: slow.\n"
     )
+
+
+def test_what_serves_a_release_is_told_with_its_reason() -> None:
+    build = Build(bundle="b", digest="d", runtime=Runtime.SKLEARN, runtime_reason="no converter")
+    entry = write_changelog("1.0.0", DAY, "first", facts("a", 100), gated())
+    assert add_runtime(entry, build).endswith("\n\nServed by the sklearn runtime: no converter.\n")
 
 
 def test_a_release_that_learnt_the_holdout_says_so() -> None:

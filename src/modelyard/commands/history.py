@@ -12,7 +12,7 @@ from rich.table import Table
 
 from modelyard.commands.delivery import AsJson, Model
 from modelyard.commands.running import console
-from modelyard.domain.changelog import HEAD, Changes, compare_releases, yank
+from modelyard.domain.changelog import HEAD, Changes, add_runtime, compare_releases, yank
 from modelyard.domain.gate import Gated
 from modelyard.domain.metrics import Interval
 from modelyard.domain.releases import Release, ReleaseState
@@ -156,6 +156,8 @@ def _metric_table(
 
 def _entry(release: Release) -> str:
     entry = release.registration.changelog
+    if release.payload(ReleaseState.BUILT) is not None:
+        entry = add_runtime(entry, release.build)
     if release.state in (ReleaseState.ROLLED_BACK, ReleaseState.ABORTED):
         return yank(entry, release.events[-1].why)
     return entry

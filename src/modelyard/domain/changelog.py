@@ -7,7 +7,7 @@ from datetime import date
 
 from modelyard.domain.gate import Gated
 from modelyard.domain.metrics import Interval
-from modelyard.domain.releases import Learnt, ReleaseFacts
+from modelyard.domain.releases import Build, Learnt, ReleaseFacts
 from modelyard.domain.values import Value
 from modelyard.domain.versioning import (
     Derivation,
@@ -99,6 +99,12 @@ def write_changelog(
         parts += _section("Removed", changes.broken)
     parts += [_gate(facts), "", *(f"- {reason}" for reason in gated.decision.reasons)]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def add_runtime(entry: str, build: Build) -> str:
+    """Add to an entry what serves the release, and why: nobody knew when the entry was written."""
+    why = f": {build.runtime_reason}" if build.runtime_reason else ""
+    return f"{entry.rstrip()}\n\nServed by the {build.runtime} runtime{why}.\n"
 
 
 def yank(entry: str, why: str) -> str:

@@ -1,0 +1,90 @@
+"""What becomes of events that nobody could take, because Prefect's server was down?
+
+Windows go bad while the server is gone: their events reach nobody. Then `modelyard up`, as an
+operator would, and nothing else: the scheduled reconciliation must find what is due, once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+import httpx
+
+from benchmarks.claims import Claim, claim, console, show
+from benchmarks.faults_processes import kill
+from benchmarks.retraining_yard import DAY, LAST, Yard, yard
+from modelyard.adapters.platform.parts import read_platform, start_platform
+from modelyard.adapters.platform.processes import family
+from modelyard.domain.releases import ReleaseState
+from modelyard.errors import ServiceUnavailableError
+
+_DOWN = timedelta(hours=1)
+_QUICK_DOWN = timedelta(seconds=45)
+_RECONCILE_SECONDS, _QUICK_RECONCILE_SECONDS = 300, 45
+_WINDOWS = 3
+"""So many windows are bad, each with its own event."""
+_LONGEST_SECONDS = 900.0
+
+
+def measure_outage(quick: bool) -> Sequence[Claim]:
+    """Kill the server, let events be lost, start it again; count what is made up for."""
+    down = _QUICK_DOWN if quick else _DOWN
+    period = _QUICK_RECONCILE_SECONDS if quick else _RECONCILE_SECONDS
+    with yard(reconciliation=f"{{every: {period}s}}") as at:
+        server = read_platform(at.project)["prefect"].process
+        process = server and server.process()
+        assert process is not None
+        kill(family(process))
+        lost = sum(_is_lost(at, number) for number in range(_WINDOWS))
+        with console.status(f"the server is down for {down}"):
+            time.sleep(down.total_seconds())
+        start_platform(at.project, lambda *_: None)
+        up = time.monotonic()
+        caught_up = _seconds_until_retrained(at, up)
+        # two more reconciliations, which must find nothing
+        time.sleep(2 * period)
+        settled = at.settle(_LONGEST_SECONDS)
+        states = at.retrainings()
+    show(
+        f"A server that was down for {down}, with {_WINDOWS} events in it",
+        ("", ""),
+        [
+            ("events that reached nobody", lost),
+            ("reconciliation, every seconds", period),
+            ("from `up` to the end of the retraining, seconds", caught_up),
+            ("retrainings", ", ".join(states)),
+        ],
+    )
+    return [
+        claim("outage: events that reached nobody", lost, ">=", _WINDOWS),
+        claim("outage: retrainings, at least", len(states), ">=", 1),
+        claim("outage: retrainings, at most", len(states), "<=", 1),
+        claim(
+            "outage: from `up` to the end of the retraining, in periods of reconciliation",
+            caught_up / period,
+            "<=",
+            2 if not quick else 4,
+        ),
+        claim("outage: all is over", settled, ">=", 1),
+    ]
+
+
+def _is_lost(at: Yard, number: int) -> bool:
+    record = at.record_window(LAST - (_WINDOWS + 1 - number) * DAY)
+    try:
+        at.emit([at.event(record)])
+    except (httpx.HTTPError, ServiceUnavailableError):
+        return True
+    return False
+
+
+def _seconds_until_retrained(at: Yard, since: float) -> float:
+    ended = {ReleaseState.CHAMPION, ReleaseState.KEPT_CHAMPION, ReleaseState.ABORTED}
+    while time.monotonic() < since + _LONGEST_SECONDS:
+        states = at.retrainings()
+        if states and set(states) <= ended:
+            return time.monotonic() - since
+        time.sleep(1)
+    return float("nan")
