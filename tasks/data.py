@@ -12,6 +12,7 @@ from modelyard.adapters.data.cells import INFINITE
 from modelyard.adapters.data.frames import infer_contract
 from modelyard.adapters.data.selection import select_rows
 from modelyard.adapters.data.snapshots import store_snapshot
+from modelyard.adapters.data.sources import EARLY
 from modelyard.adapters.learning.scorers import find_metrics
 from modelyard.adapters.prefect.steps import step
 from modelyard.adapters.rollouts.conducting import Conductor
@@ -185,4 +186,5 @@ def _read(
         bump=bump,
         since=since,
         infinite=selection.rows.attrs.get(INFINITE, {}),
+        early=selection.rows.attrs.get(EARLY, 0),
     )

@@ -33,6 +33,10 @@ def test_sound_rows_are_ok_and_say_what_was_looked_at() -> None:
     assert check(visits(), task=MLTask.BINARY).level is Level.OK
 
 
+def test_rows_that_wait_are_told_of() -> None:
+    assert check(rides(), early=12).reasons[-1].endswith("; 12 rows wait: their labels came early")
+
+
 def test_the_worst_level_of_many_is_the_verdict() -> None:
     assert worst([]) is Level.OK
     assert worst([Level.WARN, Level.OK]) is Level.WARN

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from modelyard.adapters.data.sources import labelled, read_rows
+from modelyard.adapters.data.sources import EARLY, labelled, read_rows
 from modelyard.config import Data
 from modelyard.domain.values import MLTask
 from modelyard.errors import DataError
@@ -272,6 +272,7 @@ def test_rows_whose_labels_came_early_are_left_out_unless_told_otherwise(tmp_pat
     assert due["y"].tail(12).mean() == pytest.approx(1 / 3)
     assert early["t"].max() > pd.Timestamp("2024-02-25", tz="UTC")
     assert early["y"].tail(6).mean() == 1.0
+    assert (due.attrs[EARLY], early.attrs[EARLY]) == (len(early) - len(due), 0)
 
 
 def test_a_moment_before_all_labels_is_refused(csv: Path) -> None:

@@ -97,6 +97,7 @@ def gather_facts(
         declared=declared,
         left_out=delivery.left_out,
         infinite=delivery.infinite,
+        early=delivery.early,
         former=None if champion is None else _former(workspace, champion),
     )
     # It outlives the rows: the deliveries after this one are compared with it.
@@ -114,6 +115,7 @@ def measure_rows(
     declared: frozenset[str] = frozenset(),
     left_out: Mapping[str, str] | None = None,
     infinite: Mapping[str, int] | None = None,
+    early: int = 0,
     former: Former | None = None,
 ) -> RowFacts:
     """Say what the rules ask of two sets of rows, each with at least one, in time order.
@@ -146,6 +148,7 @@ def measure_rows(
             for column, limits in policy.ranges.items()
         },
         infinite={n: count for n, count in (infinite or {}).items() if n in old.columns},
+        early=early,
         repeated=_repeated(pd.concat([training, holdout]), contract.id),
         **_overlaps(old, new),
         named_after_target=tuple(

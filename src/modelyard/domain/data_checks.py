@@ -102,6 +102,8 @@ class RowFacts(Value):
     """Rows beyond the declared range, by column."""
     infinite: dict[str, int] = Field(default_factory=dict)
     """Infinite cells, which were read as missing, by column."""
+    early: int = 0
+    """Rows that were left out because their labels came before they were due."""
     repeated: int = 0
     """Rows that are equal to a former one in every column but the id."""
     overlap: float = 0.0
@@ -187,6 +189,7 @@ def conclude(facts: RowFacts, findings: Iterable[Finding], policy: CheckPolicy) 
         words=(
             f"{facts.training.rows:,} training and {facts.holdout_rows:,} holdout rows in "
             f"{len(facts.contract.columns)} columns, compared with {facts.reference_name}"
+            + (f"; {facts.early:,} rows wait: their labels came early" if facts.early else "")
         ),
     )
 

@@ -158,6 +158,8 @@ class Delivery(Value):
     that the config says."""
     infinite: dict[str, int] = Field(default_factory=dict)
     """Infinite cells of the source by column, which were read as missing."""
+    early: int = 0
+    """Rows whose outcome is known sooner than that of others of their age: they wait."""
 
 
 class Learnt(Value):

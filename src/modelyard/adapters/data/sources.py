@@ -19,6 +19,9 @@ from modelyard.domain.learning_rows import due_rows
 from modelyard.domain.values import MLTask, as_utc
 from modelyard.errors import DataError
 
+EARLY = "modelyard.early"
+"""Attribute of read rows: how many others wait because their labels came before they were due."""
+
 _FEW_CELLS = 0.05
 """Share of a column's cells up to which texts among numbers are taken for mistakes."""
 
@@ -381,4 +384,7 @@ def _matured(rows: pd.DataFrame, config: Data, origin: Origin, until: datetime) 
             f"Its rows are from {times.iloc[0]:%Y-%m-%d %H:%M} to {times.iloc[-1]:%Y-%m-%d %H:%M} "
             "UTC; choose a later moment."
         )
-    return kept.reset_index(drop=True)
+    known = ((times < moment) & (matured_by(rows, config) <= moment)).sum()
+    kept = kept.reset_index(drop=True)
+    kept.attrs[EARLY] = int(known) - len(kept)
+    return kept
