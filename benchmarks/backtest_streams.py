@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,7 +19,7 @@ import numpy as np
 import pandas as pd
 from rich.progress import Progress
 
-from benchmarks.backtest_tables import decisions_table, reason_words, scores_table
+from benchmarks.backtest_tables import decisions_table, scores_table
 from benchmarks.claims import Claim, claim, console, data_folder, show
 from benchmarks.gate_streams import ROOT, STREAMS
 from benchmarks.monitoring_cases import CASES
@@ -129,9 +128,14 @@ def measure_streams(quick: bool) -> list[Claim]:
             claims += found
             if not all(c.holds for c in found):
                 show(
-                    f"{stream.name} does not hold: what had been decided before each window",
-                    ("decided when the window before ended", "windows", "of what was lost, %"),
-                    losses(done),
+                    f"{stream.name} does not hold: where {CONFIGURED} lost against the oracle",
+                    ("before the windows", "windows", "share of what was lost"),
+                    [
+                        (one.words, one.windows, f"{one.share:.0%}")
+                        for score in done.scores
+                        if score.policy == CONFIGURED
+                        for one in score.shortfalls
+                    ],
                 )
     return claims
 
@@ -160,34 +164,3 @@ def _claims(stream: Stream, done: Backtest) -> Iterator[Claim]:
 
 def _steps(done: Backtest) -> tuple[Step, ...]:
     return next(run.steps for run in done.runs if run.policy == CONFIGURED)
-
-
-def losses(done: Backtest) -> list[tuple[str, int, float]]:
-    """Return where the policy of the config lost against the oracle.
-
-    Each window's shortfall goes to what had been decided when the one before it ended: that is what
-    chose the release that answered it. In percent of the sum, the largest first.
-    """
-    sign = 1.0 if done.higher_is_better else -1.0
-    lost: dict[str, float] = defaultdict(float)
-    windows: dict[str, int] = defaultdict(int)
-    steps = _steps(done)
-    pairs = zip(done.figures[CONFIGURED], done.figures[ORACLE], strict=True)
-    for number, (own, best) in enumerate(pairs):
-        if own.figure is None or best.figure is None:
-            continue
-        decided = "nothing: the first release" if number == 0 else decision_words(steps[number - 1])
-        lost[decided] += sign * (best.figure.value - own.figure.value) * own.rows
-        windows[decided] += 1
-    total = sum(lost.values())
-    shares = [(what, windows[what], 100 * value / total) for what, value in lost.items()]
-    return sorted(shares, key=lambda row: -row[2])
-
-
-def decision_words(step: Step) -> str:
-    """Say what was decided about a window and why, without the figures that each window has."""
-    if step.outcome is not None:
-        return f"retrained: {step.outcome}"
-    if step.verdict is None:
-        return "nothing, as nothing seemed wrong"
-    return f"{step.verdict}: {reason_words(step)}"

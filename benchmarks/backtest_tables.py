@@ -51,11 +51,11 @@ def _told(step: Step) -> tuple[str, str, str, str]:
         step.release,
         ", ".join(step.alarms),
         f"{step.verdict or 'nothing'}{cause}{outcome}",
-        reason_words(step),
+        _reason_words(step),
     )
 
 
-def reason_words(step: Step) -> str:
+def _reason_words(step: Step) -> str:
     """Say what spoke against a retraining, without the figures that each window has; nothing where
     it took place and was promoted."""
     if step.outcome == "champion":

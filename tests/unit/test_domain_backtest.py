@@ -75,6 +75,23 @@ def backtest(values: dict[str, list[float]], trained: dict[str, int], *, up: boo
     return assess("rides", "mae", runs, seen, higher_is_better=up, promise=2.0)
 
 
+def test_it_is_said_in_which_windows_a_policy_lost() -> None:
+    values = {
+        NEVER: [3.0, 3.0, 3.0, 3.0, 3.0],
+        CONFIGURED: [3.0, 2.0, 1.5, 3.0, 0.5],
+        ORACLE: [1.0, 1.0, 1.0, 1.0, 1.0],
+    }
+    runs = [run(NEVER, 5), run(CONFIGURED, 5, (0, 3), (0,)), run(ORACLE, 5)]
+    seen = {name: figures(of) for name, of in values.items()}
+    done = assess("rides", "mae", runs, seen, higher_is_better=False, promise=2.0)
+    told = [(s.words, s.windows, round(s.share, 3)) for s in done.scores[1].shortfalls]
+    assert told == [
+        ("nothing had alarmed, the metric was as promised", 2, 0.455),
+        ("nothing could be decided yet", 1, 0.364),
+        ("a retraining had just been promoted", 1, 0.182),
+    ]
+
+
 def score(policy: str, lost: float, trainings: int) -> PolicyScore:
     return PolicyScore(
         policy=policy,

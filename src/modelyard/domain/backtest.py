@@ -7,7 +7,7 @@ the oracle, which learns all that is known before every window and never asks wh
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -75,6 +75,15 @@ class WindowFigure(Value):
     """None where the metric is not defined on the window's rows."""
 
 
+class Shortfall(Value):
+    """Where a policy lost against the oracle: the windows before which the same had happened."""
+
+    words: str
+    windows: int
+    share: float
+    """Of all that it lost."""
+
+
 class PolicyScore(Value):
     """One policy in figures, beside the others."""
 
@@ -99,6 +108,8 @@ class PolicyScore(Value):
     """Those in which the metric was as promised."""
     violations: int
     """Windows in which the metric was worse than the first release promised."""
+    shortfalls: tuple[Shortfall, ...] = ()
+    """Why it lost, the most first."""
     best_for_its_price: bool = False
     """Whether no other policy loses less with as few trainings (the Pareto front)."""
 
@@ -152,7 +163,44 @@ def score_policy(
         alarms=len(alarmed),
         false_alarms=sum(window in as_promised for window in alarmed),
         violations=len(known - as_promised),
+        shortfalls=_shortfalls(run.steps, sign * (_values(oracle) - _values(figures)), as_promised),
     )
+
+
+def _shortfalls(
+    steps: Sequence[Step], lost: np.ndarray, as_promised: Container[tuple[datetime, datetime]]
+) -> tuple[Shortfall, ...]:
+    """Say what had been seen and done before the windows in which something was lost.
+
+    What answers a window was decided when the one before it ended. `lost` has shape (windows,).
+    """
+    total = float(lost[lost > 0].sum())
+    found: dict[str, list[float]] = {}
+    for before, loss in zip((None, *steps[:-1]), lost, strict=True):
+        if loss > 0:
+            found.setdefault(_seen_and_done(before, as_promised), []).append(float(loss))
+    told = [
+        Shortfall(words=words, windows=len(losses), share=sum(losses) / total)
+        for words, losses in found.items()
+    ]
+    return tuple(sorted(told, key=lambda s: -s.share))
+
+
+def _seen_and_done(step: Step | None, as_promised: Container[tuple[datetime, datetime]]) -> str:
+    if step is None:
+        return "nothing could be decided yet"
+    if step.outcome == "champion":
+        return "a retraining had just been promoted"
+    alarms = [cause for cause in ("performance", "drift") if cause in step.alarms]
+    if alarms:
+        seen = f"{' and '.join(alarms)} had alarmed"
+    elif (step.start, step.end) in as_promised:
+        seen = "nothing had alarmed, the metric was as promised"
+    else:
+        seen = "nothing had alarmed, though the metric was worse than promised"
+    if step.outcome == "kept_champion":
+        return f"{seen}; the gate had kept the champion"
+    return f"{seen}; the controller said {step.verdict}" if alarms and step.verdict else seen
 
 
 def pareto(scores: Sequence[PolicyScore]) -> tuple[PolicyScore, ...]:

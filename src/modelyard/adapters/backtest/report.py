@@ -44,7 +44,11 @@ def backtest_page(backtest: Backtest, pictures: Mapping[str, bytes], link: str |
         "was worse. ● no other policy loses less with as few trainings.",
         *(picture(png, title) for title, png in pictures.items()),
         "## What each policy did",
-        *(_story(run) for run in backtest.runs if run.policy != ORACLE),
+        *(
+            _story(run, score)
+            for run, score in zip(backtest.runs, backtest.scores, strict=True)
+            if run.policy != ORACLE
+        ),
     ]
     if link:
         parts.append(f"[The MLflow run with all policies]({link})")
@@ -88,10 +92,19 @@ def share_words(share: Interval | None) -> str:
     return "-" if share is None else f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%})"
 
 
-def _story(run: PolicyRun) -> str:
+def _story(run: PolicyRun, score: PolicyScore) -> str:
+    """Return what a policy did, and in which windows it lost what the oracle gains."""
+    losses = "\n".join(
+        f"- {s.share:.0%} of what it lost, in {s.windows} windows before which {s.words}"
+        for s in score.shortfalls
+    )
+    return f"### {run.policy}\n\n{_retrainings(run)}" + (f"\n\n{losses}" if losses else "")
+
+
+def _retrainings(run: PolicyRun) -> str:
     trained = [step for step in run.steps if step.outcome is not None]
     if not trained:
-        return f"### {run.policy}\n\nNever retrained."
+        return "Never retrained."
     rows = [
         (
             f"{step.end:%Y-%m-%d %H:%M}",
@@ -106,4 +119,4 @@ def _story(run: PolicyRun) -> str:
     ]
     more = len(trained) - len(rows)
     lines = table(("when", "because of", "the window showed", "outcome", "why"), rows)
-    return f"### {run.policy}\n\n{lines}" + (f"\n\nand {more} more." if more else "")
+    return lines + (f"\n\nand {more} more." if more else "")
