@@ -21,8 +21,8 @@ from modelyard.domain.releases import ReleaseState
 from modelyard.errors import ServiceUnavailableError
 
 _DOWN = timedelta(hours=1)
-_QUICK_DOWN = timedelta(seconds=45)
-_RECONCILE_SECONDS, _QUICK_RECONCILE_SECONDS = 300, 45
+_QUICK_DOWN = timedelta(seconds=20)
+_RECONCILE_SECONDS, _QUICK_RECONCILE_SECONDS = 300, 40
 _WINDOWS = 3
 """So many windows are bad, each with its own event."""
 _LONGEST_SECONDS = 900.0
@@ -43,8 +43,7 @@ def measure_outage(quick: bool) -> Sequence[Claim]:
         start_platform(at.project, lambda *_: None)
         up = time.monotonic()
         caught_up = _seconds_until_retrained(at, up)
-        # two more reconciliations, which must find nothing
-        time.sleep(2 * period)
+        time.sleep(1.2 * period)  # one more reconciliation, which must find nothing
         settled = at.settle(_LONGEST_SECONDS)
         states = at.retrainings()
     show(

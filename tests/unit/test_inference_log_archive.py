@@ -17,6 +17,7 @@ import orjson
 import pandas as pd
 import pyarrow as pa
 import pytest
+from moto.server import ThreadedMotoServer
 
 from modelyard.adapters.data.inference_log import Labels, PredictionLog
 from modelyard.adapters.data.labels import store_labels
@@ -38,15 +39,38 @@ CONTRACT = Contract(
 )
 
 
-@pytest.fixture(params=["folder", "store"])
-def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PredictionLog]:
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The address of a server on loopback that answers as S3 does."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "store", "s3"])
+def log(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[PredictionLog]:
     """A log whose closed segments are in a folder, or in an object store."""
     if request.param == "folder":
         yield PredictionLog(tmp_path)
         return
-    bucket = f"memory://{uuid.uuid4().hex}"
+    if request.param == "s3":
+        for name, value in {
+            "AWS_ENDPOINT_URL": request.getfixturevalue("s3"),
+            "AWS_ACCESS_KEY_ID": "user",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+    protocol = "s3" if request.param == "s3" else "memory"
+    bucket = f"{protocol}://{uuid.uuid4().hex}"
+    storage = fsspec.filesystem(protocol)
+    storage.mkdir(bucket)
     yield PredictionLog(tmp_path, f"{bucket}/log/bikes")
-    fsspec.filesystem("memory").rm(bucket, recursive=True)
+    storage.rm(bucket, recursive=True)
 
 
 def write(folder: Path, request: str, at: datetime = NOON, **changes: Any) -> None:
