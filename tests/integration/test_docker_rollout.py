@@ -97,7 +97,8 @@ def test_a_release_in_the_shadow_answers_nobody_and_is_found_out(
     log = workspace.prediction_log(MODEL)
     whole = (report.state.started_at, datetime.now(UTC))
     copies = log.answered(report.version, *whole, most=100_000, mirrored=True)
-    assert len(copies) >= 150
+    compared = sum(seen.rescored.rows for seen in report.state.seen if seen.rescored is not None)
+    assert 0 < compared <= len(copies)  # how many those are is up to the machine
     assert log.answered(report.version, *whole, most=100_000).empty
     answered = log.answered(champion.version, *whole, most=1_000_000)
     assert set(copies["__id"]) <= set(answered["__id"])

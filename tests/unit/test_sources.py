@@ -75,8 +75,8 @@ def test_a_url_is_read_through_its_file_system(csv: Path) -> None:
 
 
 def test_a_file_system_whose_package_is_missing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="Install s3fs"):
-        read_rows(data("s3://bucket/rows.csv"), root=tmp_path)
+    with pytest.raises(DataError, match="Install adlfs"):
+        read_rows(data("abfs://container/rows.csv"), root=tmp_path)
 
 
 def test_a_query_reads_a_database_relative_to_the_project(tmp_path: Path) -> None:

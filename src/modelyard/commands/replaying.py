@@ -156,11 +156,14 @@ class _Loop:
         records = [WindowRecord.model_validate(w.record) for w in recorded]
         own = [record for record in records if record.release == before]
         own = [record for record in own if record.window.end <= window.end]
-        if not own or not concerns_controller(own, config, window.end):
+        schedule = config.retraining.schedule
+        is_due = schedule is not None and schedule.falls_within(window.start, window.end)
+        if not own or not (is_due or concerns_controller(own, config, window.end)):
             return
-        seen, causes = own[-1].window, ", ".join(own[-1].causes) or "labels came"
-        say(f"Window {seen.start:%Y-%m-%d}: {causes}; asking the controller")
-        verdict = self._decide(seen)
+        seen = own[-1].window
+        why = "the schedule" if is_due else ", ".join(own[-1].causes) or "labels came"
+        say(f"Window {seen.start:%Y-%m-%d}: {why}; asking the controller")
+        verdict = self._ask(seen, RetrainingCause.SCHEDULE) if is_due else self._decide(seen)
         after = self._champion()
         self.notes[seen.id] = f"→ {after}" if after != before else verdict
 
@@ -169,7 +172,10 @@ class _Loop:
             decided = self._wait_for_platform(window)
             if decided is not None:
                 return decided
-        cause = RetrainingCause.SCHEDULE
+        # whichever it is: without a schedule or a person the windows decide
+        return self._ask(window, RetrainingCause.PERFORMANCE)
+
+    def _ask(self, window: Window, cause: RetrainingCause) -> str:
         return self._retrain(self._model, cause=cause, as_of=window.end).words
 
     def _wait_for_platform(self, window: Window) -> str | None:
