@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
@@ -10,8 +12,11 @@ from filelock import FileLock
 from modelyard.adapters.replay import Replay
 from modelyard.adapters.workspace import Workspace
 from modelyard.commands.replaying import run_replay
+from modelyard.domain.causes import RetrainingCause
+from modelyard.domain.monitoring import WindowRecord
 from modelyard.errors import ConflictError
-from tests.projects import MODEL, SECOND, rides
+from tasks.monitoring import find_due_windows, measure_window, record_window
+from tests.projects import FIRST, MODEL, SECOND, WEEK, rides, write_config
 
 NOBODY = "http://127.0.0.1:9"
 """No service answers here: a row that is sent counts as failed."""
@@ -63,3 +68,38 @@ def test_two_replays_of_a_model_do_not_run_at_once(monitored: Workspace) -> None
             speed=None,
             as_json=True,
         )
+
+
+def test_a_replay_asks_when_the_schedule_does_and_when_a_window_went_bad(
+    monitored: Workspace,
+) -> None:
+    write_config(monitored.project.root, retraining="schedule: 0 0 22 * *")
+    champion = monitored.ledger.champion(MODEL)
+    assert champion is not None
+    asked: list[tuple[RetrainingCause, datetime]] = []
+
+    def monitor(model: str, as_of: datetime) -> list[WindowRecord]:
+        due = find_due_windows.fn(model, as_of)
+        return [record_window.fn(model, measure_window.fn(model, w, as_of)) for w in due]
+
+    def retrain(model: str, *, cause: RetrainingCause, as_of: datetime) -> SimpleNamespace:
+        asked.append((cause, as_of))
+        return SimpleNamespace(words="alert only")
+
+    run_replay(
+        monitored,
+        champion,
+        NOBODY,
+        monitor=monitor,
+        retrain=retrain,
+        source=None,
+        start=FIRST,
+        end=FIRST + 2 * WEEK,
+        speed=None,
+        as_json=True,
+    )
+
+    assert asked == [
+        (RetrainingCause.SCHEDULE, FIRST + WEEK),
+        (RetrainingCause.PERFORMANCE, FIRST + 2 * WEEK),
+    ]
