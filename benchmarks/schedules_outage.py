@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-
-import httpx
 
 from benchmarks.claims import Claim, claim, console, show
 from benchmarks.faults_processes import kill
 from benchmarks.retraining_yard import DAY, LAST, Yard, yard
 from modelyard.adapters.platform.parts import read_platform, start_platform
+from modelyard.adapters.platform.prefect_api import PrefectApi
 from modelyard.adapters.platform.processes import family
 from modelyard.domain.releases import ReleaseState
 from modelyard.errors import ServiceUnavailableError
@@ -33,11 +33,13 @@ def measure_outage(quick: bool) -> Sequence[Claim]:
     down = _QUICK_DOWN if quick else _DOWN
     period = _QUICK_RECONCILE_SECONDS if quick else _RECONCILE_SECONDS
     with yard(reconciliation=f"{{every: {period}s}}") as at:
-        server = read_platform(at.project)["prefect"].process
-        process = server and server.process()
+        server = read_platform(at.project)["prefect"]
+        process = server.process and server.process.process()
         assert process is not None
         kill(family(process))
-        lost = sum(_is_lost(at, number) for number in range(_WINDOWS))
+        with PrefectApi(str(server.url), timeout_seconds=1) as api:
+            impatient = replace(at, api=api)
+            lost = sum(_is_lost(impatient, number) for number in range(_WINDOWS))
         with console.status(f"the server is down for {down}"):
             time.sleep(down.total_seconds())
         start_platform(at.project, lambda *_: None)
@@ -74,7 +76,7 @@ def _is_lost(at: Yard, number: int) -> bool:
     record = at.record_window(LAST - (_WINDOWS + 1 - number) * DAY)
     try:
         at.emit([at.event(record)])
-    except (httpx.HTTPError, ServiceUnavailableError):
+    except ServiceUnavailableError:
         return True
     return False
 
