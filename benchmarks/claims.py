@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -53,10 +53,13 @@ Measure = Callable[[bool], Sequence[Claim]]
 """Takes whether the run is a quick one."""
 
 
-def main(description: str, measure: Measure | Mapping[str, Measure]) -> None:
+def main(
+    description: str, measure: Measure | Mapping[str, Measure], *, long: Collection[str] = ()
+) -> None:
     """Run a benchmark from the command line: `--quick`, `--json FILE`; exit 0 if all holds.
 
-    Of several parts, by name, it runs all or those that are named.
+    Of several parts, by name, it runs all or those that are named; a quick run leaves out those
+    that are `long` however little is measured.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="a small run that takes a minute")
@@ -65,7 +68,8 @@ def main(description: str, measure: Measure | Mapping[str, Measure]) -> None:
     if isinstance(measure, Mapping):
         parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}")
     options = parser.parse_args()
-    named = getattr(options, "parts", None) or list(parts)
+    usual = [name for name in parts if not (options.quick and name in long)]
+    named = getattr(options, "parts", None) or usual
     if unknown := [name for name in named if name not in parts]:
         parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(parts)}")
     claims = [claim for name in named for claim in parts[name](options.quick)]

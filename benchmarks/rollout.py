@@ -20,19 +20,22 @@ from benchmarks.rollout_shadow import measure_shadow
 from benchmarks.rollout_shares import measure_shares
 from benchmarks.rollout_swaps import measure_swaps
 
-PARTS = (measure_swaps, measure_faults, measure_shares, measure_cost)
 
-
-def measure(quick: bool) -> list[Claim]:
-    """Run all parts: on one service, and rollouts on a project of their own."""
-    if shutil.which("wrk") is None:
-        sys.exit("There is no wrk: install it, for example with `apt-get install wrk`.")
+def measure_service(quick: bool) -> list[Claim]:
+    """Swap, break, share and time one service."""
+    parts = (measure_swaps, measure_faults, measure_shares, measure_cost)
     with yard() as made:
-        claims = [claim for part in PARTS for claim in part(made, quick)]
-    # Shadows and kills take minutes however little of them is measured.
-    projects = (measure_broken,) if quick else (measure_shadow, measure_broken, measure_kills)
-    return [*claims, *(claim for part in projects for claim in part(quick))]
+        return [claim for part in parts for claim in part(made, quick)]
 
+
+PARTS = {
+    "service": measure_service,
+    "shadow": measure_shadow,
+    "broken": measure_broken,
+    "kills": measure_kills,
+}
 
 if __name__ == "__main__":
-    main(str(__doc__), measure)
+    if shutil.which("wrk") is None:
+        sys.exit("There is no wrk: install it, for example with `apt-get install wrk`.")
+    main(str(__doc__), PARTS, long=("shadow", "kills"))

@@ -66,7 +66,7 @@ def measure_outage(quick: bool) -> Sequence[Claim]:
             "outage: from `up` to the end of the retraining, in periods of reconciliation",
             caught_up / period,
             "<=",
-            2 if not quick else 4,
+            7 if quick else 2,  # a quick run may be on a busy machine
         ),
         claim("outage: reconciliations after that, which found nothing to do", again, ">=", 1),
     ]
