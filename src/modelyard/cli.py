@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -40,6 +42,22 @@ for group in (
     backtesting,
 ):
     group.register(app)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"modelyard {metadata.version('modelyard')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _begin(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Take what is asked of the command itself."""
 
 
 def main() -> None:

@@ -37,11 +37,11 @@ def backtest_page(backtest: Backtest, pictures: Mapping[str, bytes], link: str |
         "## Policies",
         table(_head(backtest.metric), [_line(score) for score in backtest.ranked]),
         "\n".join(f"- **{score.policy}**: {score.words}" for score in backtest.ranked),
-        f"Lost: {backtest.metric} below the oracle's, summed over the windows. Recovered: share of "
-        "what the oracle gains over never retraining, with its 95 % interval over windows. A "
-        "false alarm is one of performance or drift in a window whose metric was as promised at "
-        f"the start ({number(backtest.promise)} or better); a violation is a window whose metric "
-        "was worse. ● no other policy loses less with as few trainings.",
+        f"Lost: how much worse {backtest.metric} was than the oracle's, summed over the windows. "
+        "Recovered: share of what the oracle gains over never retraining, with its 95 % interval "
+        "over windows. A false alarm is one of performance or drift in a window whose metric was "
+        f"as promised at the start ({number(backtest.promise)} or better); a violation is a window "
+        "whose metric was worse. ● no other policy loses less with as few trainings.",
         *(picture(png, title) for title, png in pictures.items()),
         "## What each policy did",
         *(
@@ -95,7 +95,8 @@ def share_words(share: Interval | None) -> str:
 def _story(run: PolicyRun, score: PolicyScore) -> str:
     """Return what a policy did, and in which windows it lost what the oracle gains."""
     losses = "\n".join(
-        f"- {s.share:.0%} of what it lost, in {s.windows} windows before which {s.words}"
+        f"- {s.share:.0%} of what it lost, in {s.windows} window{'s' * (s.windows > 1)} before "
+        f"which {s.words}"
         for s in score.shortfalls
     )
     return f"### {run.policy}\n\n{_retrainings(run)}" + (f"\n\n{losses}" if losses else "")

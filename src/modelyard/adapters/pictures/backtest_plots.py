@@ -144,19 +144,22 @@ def _pareto(backtest: Backtest) -> Figure:
         zorder=1,
     )
     alike: dict[tuple[int, str], list[str]] = {}
-    for score in backtest.scores:
+    for score in sorted(backtest.scores, key=lambda s: s.lost, reverse=True):
         chosen = score.policy == backtest.recommendation.policy
         colour = GREEN if chosen else BLUE if score.best_for_its_price else GREY
         axes.plot(score.trainings, score.lost, "o", color=colour, markersize=9 if chosen else 6)
         told = name(score.policy) + (" (recommended)" if chosen else "")
         at = alike.setdefault((score.trainings, f"{score.lost:.3g}"), [])
         at.insert(0 if chosen else len(at), told)
+    room = 0.06 * max(score.lost for score in backtest.scores)
+    above = float("inf")
     for (trainings, lost), names in alike.items():
+        is_close, above = above - float(lost) < room, float(lost)
         more = f" and {len(names) - 2} more" if len(names) > 2 else ""
         axes.annotate(
             ", ".join(names[:2]) + more,
             (trainings, float(lost)),
-            xytext=(7, 4),
+            xytext=(7, -12 if is_close else 4),
             textcoords="offset points",
             fontsize=8.5,
             color=INK,
