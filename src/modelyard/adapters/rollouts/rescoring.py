@@ -50,6 +50,8 @@ MOST_ROWS = 500
 MOST_LABELLED = 10_000
 _MOST_HOLDOUT = 2_000
 _MIRROR_SECONDS = 5.0
+_RESTS = 3.0
+"""After a copy so many times as long as it took: what serves clients shares the machine."""
 _APART = 0.95
 """Numbers that are farther apart than this share of the holdout's rows were are another answer."""
 
@@ -158,9 +160,9 @@ class BothReleases:
     def mirror(self, url: str, since: datetime, until: datetime, *, budget: timedelta) -> None:
         """Send copies of what the former release answered in [since, until) to the new one.
 
-        As many as it answers within `budget`. Who asked has long been answered. What the new
-        release says is in its log, and what it fails at in the gateway's counts. Raises
-        ConfigError where a key is needed and none is set.
+        One after the other, with rests, as many as it answers within `budget`. Who asked has long
+        been answered. What the new release says is in its log, and what it fails at in the
+        gateway's counts. Raises ConfigError where a key is needed and none is set.
         """
         contract = self._contract
         if self._workspace.project.platform.gateway.api_keys and not os.environ.get(
@@ -175,10 +177,13 @@ class BothReleases:
         end = time.monotonic() + budget.total_seconds()
         with ServiceClient(url, contract, timeout_seconds=_MIRROR_SECONDS) as client:
             for place, request in enumerate(rows[REQUEST_ID] + "-" + rows[ROW].astype(str)):
-                if time.monotonic() > end:
+                began = time.monotonic()
+                if began > end:
                     return
                 with suppress(DataError, ServiceUnavailableError):
                     client.predict(copies.iloc[place : place + 1], f"{MIRRORED}{request}"[:128])
+                now = time.monotonic()
+                time.sleep(max(0.0, min(_RESTS * (now - began), end - now)))
 
     @property
     def _log(self) -> PredictionLog:
