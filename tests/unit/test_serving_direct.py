@@ -244,14 +244,114 @@ def test_what_is_no_http_any_more_ends_the_connection(replica: Replica) -> None:
     assert b"".join(wire.writes).startswith(b"HTTP/1.1 400")
 
 
-def test_a_header_after_the_body_is_none_of_the_request(regression: Bundle, tmp_path: Any) -> None:
+@pytest.mark.parametrize("before", [b"", b"GET /live HTTP/1.1\r\nHost: here\r\n\r\n"])
+def test_a_header_after_the_body_is_none_of_the_request(
+    regression: Bundle, tmp_path: Any, before: bytes
+) -> None:
     file = tmp_path / "keys"
     file.write_text("a-key-of-many-characters")
     replica = Replica(regression, None, replica="r1", api_keys=ApiKeys(file))
     key = b"Authorization: Bearer a-key-of-many-characters\r\n"
     head = b"POST /invocations HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n"
     body = b"%x\r\n%b\r\n0\r\n" % (len(BODY), BODY)
-    (late,) = said(replica, head + b"\r\n" + body + key + b"\r\n")
-    (early,) = said(replica, head + key + b"\r\n" + body + b"\r\n")
+    many = 2 if before else 1
+    late = said(replica, before + head + b"\r\n" + body + key + b"\r\n", answers=many)[-1]
+    slow = (before + head + b"\r\n" + body + key, b"\r\n")
+    slowly = said(replica, *slow, answers=many, patience=HASTY)[-1]
+    early = said(replica, before + head + key + b"\r\n" + body + b"\r\n", answers=many)[-1]
     assert late.startswith(b"HTTP/1.1 401")
+    assert slowly.startswith(b"HTTP/1.1 401")
     assert early.startswith(b"HTTP/1.1 200")
+
+
+UPGRADE = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_client_that_would_rather_speak_http_2_is_answered_in_this_one(
+    replica: Replica, log: InferenceLog, apart: bool
+) -> None:
+    asks = request(more=UPGRADE)
+    inner = b"GET /version HTTP/1.1\r\nHost: here\r\n\r\n"
+    hides = request(inner, more=UPGRADE)
+    cut = asks.index(b"\r\n\r\n") + 4
+    pieces = [asks[:cut], asks[cut:] + request() + hides[: -len(inner)], inner]
+    answers = said(replica, *(pieces if apart else [b"".join(pieces)]), answers=3)
+    assert [answer[9:12] for answer in answers] == [b"200", b"200", b"400"]
+    assert len(logged(log)) == 2
+
+
+def test_an_address_too_long_for_the_server_is_refused_before_its_body_came(
+    replica: Replica,
+) -> None:
+    late = request(path=f"/invocations?{'a' * 66_000}")[:-1]
+    (answer,) = said(replica, late, patience=HASTY)
+    assert answer.startswith(b"HTTP/1.1 400")
+
+
+def test_what_follows_a_hash_is_no_part_of_a_query(replica: Replica) -> None:
+    (answer,) = said(replica, request(path="/invocations?probabilities=false#true"))
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"POST /invocations HTTP/1.1\r\nX: ",
+        b"POST /invocations?",
+        request(b"")[:-2] + b"Transfer-Encoding: chunked\r\n\r\n1;",
+        request(more="Connection: Upgrade\r\nUpgrade: h2c\r\n") + b"GET /",
+    ],
+)
+def test_a_head_that_has_no_end_is_the_end_of_the_connection(
+    replica: Replica, endless: bytes
+) -> None:
+    endless = endless.replace(b"Content-Length: 0\r\n", b"")
+    wire = asyncio.run(converse(replica, endless, *[b"a" * 9_000] * 8))
+    assert wire.closed
+    assert b"".join(wire.writes).count(b"HTTP/1.1 400") == 1
+
+
+def test_a_client_that_asks_ahead_is_not_read_on_before_its_turn(replica: Replica) -> None:
+    class Held(Wire):
+        reads = True
+
+        def pause_reading(self) -> None:
+            self.reads = False
+
+        def resume_reading(self) -> None:
+            self.reads = True
+
+    async def talk() -> list[bool]:
+        wire = Held()
+        protocol = connect(replica, wire, ServerState())
+        live = b"GET /live HTTP/1.1\r\nHost: here\r\n\r\n"
+        protocol.data_received(request() + live * 4 + request()[:-1])
+        held = []
+        while len(_answers(wire)) < 5:
+            held.append(not wire.reads or len(_answers(wire)) > 4)
+            await asyncio.sleep(0)
+        while not wire.reads:
+            await asyncio.sleep(0)
+        protocol.data_received(request()[-1:])
+        while len(_answers(wire)) < 6:
+            await asyncio.sleep(0)
+        protocol.connection_lost(None)
+        return held
+
+    assert all(asyncio.run(asyncio.wait_for(talk(), 30)))
+
+
+def test_what_follows_the_last_answer_is_not_taken(replica: Replica, log: InferenceLog) -> None:
+    async def talk() -> Wire:
+        wire, state = Wire(), ServerState()
+        protocol = connect(replica, wire, state)
+        state.default_headers = [*state.default_headers, (b"connection", b"close")]
+        protocol.data_received(request(b"{") + request())
+        await asyncio.sleep(0.02)
+        protocol.connection_lost(None)
+        return wire
+
+    (answer,) = _answers(asyncio.run(talk()))
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert not logged(log)

@@ -24,6 +24,7 @@ Take = Callable[[Request, bytes, Reply], None]
 Headers = Sequence[tuple[bytes, bytes]]
 
 _CLOSE = (b"connection", b"close")
+_LONGEST_URL = 2**12
 _MOST_HELD_BYTES = 2**16
 """Of a body whose rest is yet to come: uvicorn reads no more than that ahead, either."""
 
@@ -77,6 +78,8 @@ class DirectProtocol(WholeAnswerProtocol):
         self._take: Take | None = None
         """Where the request that is being read goes, as long as it may go directly."""
         self._body = b""
+        self._said_goodbye = False
+        """Whether the answer was the connection's last: what was sent ahead is not looked at."""
         self._patience: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -104,24 +107,30 @@ class DirectProtocol(WholeAnswerProtocol):
         self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
+        if self._said_goodbye:
+            return
         path, _, query = self.url.partition(b"?")
         take = self._direct.takes.get(path)
         if take is not None and self._is_plain():
             self._take, self._body = take, b""
             self._request = Request(path.decode("ascii"), query, dict(self.headers))
+            self._headers, self.headers = self.headers, []  # those after the body are left out
         else:
+            self._headers = self.headers
             self._go_round()
 
     def on_body(self, body: bytes) -> None:
         if self._take is None:
             super().on_body(body)
         else:
+            self._head_bytes = 0
             self._body += body
 
     def on_message_complete(self) -> None:
         if self._take is None:
             super().on_message_complete()
             return
+        self._head_bytes = 0
         take, body = self._take, self._body
         self._stop_waiting()
         exchange = _Exchange()
@@ -139,11 +148,14 @@ class DirectProtocol(WholeAnswerProtocol):
             and not self.expect_100_continue
             and (self.cycle is None or self.cycle.response_complete)
             and not self.flow.write_paused
+            # what uvicorn refuses, or cuts off
+            and len(self.url) < _LONGEST_URL
+            and b"#" not in self.url
         )
 
     def _go_round(self) -> None:
         """Let uvicorn begin with the request whose head was read."""
-        url, headers, expects, body = self.url, self.headers, self.expect_100_continue, self._body
+        url, headers, expects, body = self.url, self._headers, self.expect_100_continue, self._body
         self._stop_waiting()
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expects
@@ -169,6 +181,7 @@ class DirectProtocol(WholeAnswerProtocol):
             closes = True
         self.write_now(self._direct.encode(answer, headers))
         if closes:
+            self._said_goodbye = True
             self.transport.close()
         self.on_response_complete()
 
