@@ -19,6 +19,8 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median
 
+from joblib.externals.loky import get_reusable_executor
+
 from benchmarks.claims import Claim, claim, console, data_folder, show
 from benchmarks.gate_streams import ROOT
 from modelyard.adapters.backtest.history import read_history
@@ -123,6 +125,8 @@ def _measured(question: Question, policies: tuple[Policy, ...], processes: int |
         gone = run_policies(question, policies, processes=processes, dask=dask)
         seconds = time.monotonic() - began
     fits = sum(1 for _ in (question.folder / "fits").glob("*/*/fit.json"))
+    # a process that is not the main one waits for its own, which else idle for five minutes
+    get_reusable_executor().shutdown()
     return Measured(gone.policies, seconds, fits, _peak_mb())
 
 

@@ -312,6 +312,44 @@ def test_a_head_that_has_no_end_is_the_end_of_the_connection(
     assert b"".join(wire.writes).count(b"HTTP/1.1 400") == 1
 
 
+@pytest.mark.parametrize("begun", [b"", b"POST /inv", request() + b"POST /inv"])
+def test_a_client_that_does_not_finish_a_head_is_not_waited_for(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    monkeypatch.setattr("modelyard.serving.protocol.HEAD_SECONDS", 0.05)
+
+    async def talk() -> None:
+        wire = Wire()
+        protocol = connect(replica, wire, ServerState())
+        for piece in (begun, b"o"):
+            if begun:
+                protocol.data_received(piece)
+        while not wire.closed:
+            await asyncio.sleep(0.01)
+        protocol.connection_lost(None)
+
+    asyncio.run(asyncio.wait_for(talk(), 30))
+
+
+def test_the_rest_of_a_head_that_comes_in_time_is_waited_for_no_more(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modelyard.serving.protocol.HEAD_SECONDS", 0.05)
+
+    async def talk() -> Wire:
+        wire = Wire()
+        protocol = connect(replica, wire, ServerState())
+        protocol.data_received(request()[:9])
+        protocol.data_received(request()[9:])
+        await asyncio.sleep(0.2)
+        assert not wire.closed
+        protocol.connection_lost(None)
+        return wire
+
+    (answer,) = _answers(asyncio.run(talk()))
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
 def test_a_client_that_asks_ahead_is_not_read_on_before_its_turn(replica: Replica) -> None:
     class Held(Wire):
         reads = True

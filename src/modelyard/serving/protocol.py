@@ -1,4 +1,4 @@
-"""How does an answer leave a replica whole, or not at all?"""
+"""How is a request read with care, and how does its answer leave whole, or not at all?"""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MOST_HEAD_BYTES = 2**16
 """Of a head (or of what a client may send after a body) whose rest is yet to come."""
+HEAD_SECONDS = 60.0
+"""That the rest of a head may take, or that a new connection may be silent."""
 
 
 class WholeAnswerProtocol(HttpToolsProtocol):
@@ -20,13 +22,14 @@ class WholeAnswerProtocol(HttpToolsProtocol):
     uvicorn writes them apart, and a gateway that has seen a head cannot ask another replica any
     more: the replica that is killed in between loses a request. One write is one packet less, too.
 
-    It also reads with more care: a head has an end, what follows a body is none of its headers, a
-    client that sends many requests ahead waits, and a body is read though its head asks for another
-    protocol (as Java's client does), which nobody has to grant.
+    It also reads with more care: a head has an end, and soon, what follows a body is none of its
+    headers, a client that sends many requests ahead waits, and a body is read though its head asks
+    for another protocol (as Java's client does), which nobody has to grant.
     """
 
     _head_bytes = 0
     """Of what was read since the last head or part of a body was."""
+    _head_timer: asyncio.TimerHandle | None = None
     _stays = False
     """Whether another protocol was asked for by the head that was read last."""
 
@@ -34,6 +37,11 @@ class WholeAnswerProtocol(HttpToolsProtocol):
         self._wire = _HeadWaits(transport, self.loop)
         super().connection_made(cast(asyncio.Transport, self._wire))
         self.flow = _OneAtATime(self.transport, self.pipeline)
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting_for_head()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -52,6 +60,10 @@ class WholeAnswerProtocol(HttpToolsProtocol):
             return
         if self._head_bytes > MOST_HEAD_BYTES:
             self._refuse("The head of the request is too large.")
+        elif not self._head_bytes:
+            self._stop_waiting_for_head()
+        elif self._head_timer is None:
+            self._wait_for_head()
 
     def on_headers_complete(self) -> None:
         self._head_bytes = 0
@@ -78,6 +90,14 @@ class WholeAnswerProtocol(HttpToolsProtocol):
         kept = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
         line = b"%b %b HTTP/%b\r\n" % (method, self.url, version.encode())
         return b"".join([line, *kept, b"\r\n"])
+
+    def _wait_for_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _stop_waiting_for_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def _refuse(self, why: str) -> None:
         self.logger.warning(why)
