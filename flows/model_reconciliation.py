@@ -19,7 +19,7 @@ from tasks.rollout import reconcile_service
 
 @flow(name="reconcile", flow_run_name="reconcile {model}")
 def reconcile_model(model: str) -> list[Finding]:
-    """Find what a crash or somebody's hand left different from the ledger, and mend it.
+    """Find what a crash, a lost event or somebody's hand left to do, and do it.
 
     It looks at the versions, aliases, tags and descriptions in MLflow's registry, and rotates the
     inference log, whether or not the model is monitored. A rollout that nobody carries on is
@@ -35,16 +35,19 @@ def reconcile_model(model: str) -> list[Finding]:
         report_damage(model)
         tell_people(model, return_state=True)  # also what no place took before
         findings = reconcile_registry(model) + reconcile_service(model)
-    catch_up(model)
-    return findings
+    return findings + catch_up(model)
 
 
-def catch_up(model: str) -> None:
+def catch_up(model: str) -> list[Finding]:
     """Start the retraining that a lost event should have started: as a flow run of its own where
     there is a deployment for it, since others wait for this one."""
     missed = find_missed_retraining(model)
     if missed is None:
-        return
+        return []
     asked = {"cause": missed.cause, "window_id": missed.window_id, "as_of": missed.as_of}
+    outcome = "is asked for as a flow run"
     if not run_later("retrain", model, parameters=asked):
-        retrain_model(model, missed.cause or RetrainingCause.SCHEDULE, as_of=missed.as_of)
+        cause = missed.cause or RetrainingCause.SCHEDULE
+        outcome = retrain_model(model, cause, as_of=missed.as_of).words
+    words = f"no retraining on {missed.cause} was begun that window {missed.window_id} asked for"
+    return [Finding(words=f"{words}; {outcome}", mended=True)]

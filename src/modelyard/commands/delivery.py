@@ -158,13 +158,13 @@ def roll_back(
 
 
 def reconcile(model: Model, as_json: AsJson = False, verbose: Verbose = False) -> None:
-    """Compare MLflow's registry with the ledger and mend it; 3 where something is left to you."""
+    """Do what a crash, a lost event or a hand left undone; 3 where something is left to you."""
     flow = load_flow("flows.model_reconciliation", "reconcile_model", model, verbose=verbose)
     findings = _run(flow, model)
     if as_json:
         console.print_json(data={"findings": [f.model_dump(mode="json") for f in findings]})
     elif not findings:
-        console.print(f"MLflow's registry says of {model} what the ledger says.")
+        console.print(f"Nothing is left to do for {model}: all is as the ledger says.")
     for finding in () if as_json else findings:
         mark = "[green]mended[/]" if finding.mended else f"[red]{finding.why_not}[/]"
         console.print(f"{finding.words}: {mark}")

@@ -79,7 +79,7 @@ class Difference(Value):
 
 
 class Finding(Value):
-    """One difference between MLflow and the ledger, and whether it is mended."""
+    """One thing that is other than the ledger says, and whether it is mended."""
 
     words: str
     mended: bool
