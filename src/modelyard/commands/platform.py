@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +28,7 @@ from modelyard.ledger import Ledger
 from modelyard.project import Project
 
 _WATCH_SECONDS = 2.0
+_LATE = timedelta(minutes=1)
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -158,11 +160,19 @@ def _model_table(models: list[dict[str, Any]]) -> Table:
             else "-",
             f"{window['start'][:16]} … {window['end'][:16]}" if window else "-",
             ", ".join(i["cause"] for i in row["incidents"]) or "none",
-            row["next_run"][:16].replace("T", " ") if row["next_run"] else "-",
+            next_run_words(row["next_run"], datetime.now(UTC)),
         )
         for problem in row["problems"]:
             table.add_row("", f"[yellow]{escape(problem)}[/]")
     return table
+
+
+def next_run_words(due: str | None, now: datetime) -> str:
+    """Say when a flow run is due, or since when: it waits for a worker, or for a run before it."""
+    if due is None:
+        return "-"
+    words = due[:16].replace("T", " ")
+    return f"[yellow]due since {words}[/]" if datetime.fromisoformat(due) < now - _LATE else words
 
 
 def metrics(
