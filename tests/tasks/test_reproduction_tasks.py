@@ -39,12 +39,12 @@ def reproduce(version: str | None = "1.0.0", replace: list[str] | None = None) -
 
 @pytest.fixture(scope="module")
 def built(blank: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """A project with release 1.0.0, gradient boosting, which no service runs."""
+    """A project with release 1.0.0, gradient boosting on rows weighted by age; nothing runs it."""
     project = copy_project(blank, tmp_path_factory.mktemp("built"))
     write_config(
         project.root,
         recipe="estimator: sklearn.ensemble.HistGradientBoostingRegressor, "
-        "params: {max_iter: 20, min_samples_leaf: 5}",
+        "params: {max_iter: 20, min_samples_leaf: 5}, half_life: 5d",
     )
     with pytest.MonkeyPatch.context() as patch, working_in(project, patch):
         build()
