@@ -138,8 +138,8 @@ def replay(
     """Send rows in time order as live traffic, labels arriving when they really would.
 
     Each monitoring window is measured when it ends, and the retraining controller is asked: by
-    the platform's own automation where `modelyard up` runs, otherwise here. Traffic goes on
-    meanwhile.
+    the platform's own automation where `modelyard up` runs, otherwise here; and here whenever
+    `retraining.schedule` falls into the window. Traffic goes on meanwhile.
     """
     from modelyard.commands.replaying import run_replay
 
