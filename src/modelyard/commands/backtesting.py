@@ -12,7 +12,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from modelyard.commands.delivery import AsJson, Model, Verbose
+from modelyard.commands.options import AsJson, Model, Verbose
 from modelyard.commands.running import console, load_flow
 from modelyard.commands.traffic import FORMATS
 from modelyard.domain.values import as_utc

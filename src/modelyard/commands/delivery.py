@@ -9,11 +9,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from modelyard.commands.options import AsJson, Model, Verbose
+from modelyard.commands.rollouts import show_rollout
 from modelyard.commands.running import console, load_flow, shown_steps
 from modelyard.domain.data_checks import Checked, Level
 from modelyard.domain.deliveries import DeliveryOutcome
 
-Model = Annotated[str, typer.Argument(help="Name of a config under configs/models/.")]
 AsOf = Annotated[
     datetime | None,
     typer.Option(
@@ -22,8 +23,6 @@ AsOf = Annotated[
         help="Use only what was known by this moment (UTC).",
     ),
 ]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log lines.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 _MOST_LINES = 30
 
@@ -179,8 +178,6 @@ def show_delivery(model: str, outcome: DeliveryOutcome) -> None:
     if outcome.gated is not None:
         show_gate(outcome.gated)
     if outcome.rollout is not None and not outcome.rollout.ended:
-        from modelyard.commands.rollouts import show_rollout
-
         show_rollout(outcome.rollout)
     elif outcome.version:
         console.print(

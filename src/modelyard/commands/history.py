@@ -10,7 +10,7 @@ import typer
 from rich.markdown import Markdown
 from rich.table import Table
 
-from modelyard.commands.delivery import AsJson, Model
+from modelyard.commands.options import AsJson, Model
 from modelyard.commands.running import console
 from modelyard.domain.changelog import HEAD, Changes, add_runtime, compare_releases, yank
 from modelyard.domain.gate import Gated

@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
-from modelyard.commands.delivery import AsJson, Model
+from modelyard.commands.options import AsJson, Model
 from modelyard.commands.running import console, use_platform
 from modelyard.domain.incidents import WindowIncident, lasted, recalled, settled_notice, what_to_do
 from modelyard.domain.monitoring import WINDOW_CAUSES, IncidentCause

@@ -19,6 +19,7 @@ from modelyard.adapters.platform import parts as local_platform
 from modelyard.adapters.platform.deployments import Change, apply_deployments
 from modelyard.adapters.platform.part import Part
 from modelyard.commands.changes import show_changes
+from modelyard.commands.options import AsJson
 from modelyard.commands.rollouts import look_table
 from modelyard.commands.running import console
 from modelyard.config.platform import METRICS_PORT
@@ -29,7 +30,6 @@ from modelyard.project import Project
 
 _WATCH_SECONDS = 2.0
 _LATE = timedelta(minutes=1)
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def register(app: typer.Typer) -> None:

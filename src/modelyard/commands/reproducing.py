@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from modelyard.commands.delivery import AsJson, Model, Verbose
+from modelyard.commands.options import AsJson, Model, Verbose
 from modelyard.commands.running import console, load_flow, shown_steps
 from modelyard.domain.reproduction import Reproduction, ReproductionVerdict
 

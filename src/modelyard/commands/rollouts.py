@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from modelyard.commands.delivery import AsJson, Model, Verbose
+from modelyard.commands.options import AsJson, Model, Verbose
 from modelyard.commands.running import console, load_flow, shown_steps
 from modelyard.domain.rollout import Answer, Look, RolloutReport, Verdict
 

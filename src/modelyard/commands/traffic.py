@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from modelyard.commands.delivery import AsJson, Model, Verbose
+from modelyard.commands.options import AsJson, Model, Verbose
 from modelyard.commands.running import console, load_flow
 from modelyard.domain.values import ServiceStatus, as_utc
 from modelyard.errors import DataError, UnknownReleaseError
