@@ -306,7 +306,10 @@ def _claims_of_faults(
     unended = [
         f for f in lasting if (o := life.outcomes.get(f.change.day)) is None or o.seconds is None
     ]
+    broken = [life.outcomes[f.change.day] for f in faults if f.change.kind is Kind.BROKEN]
+    unaborted = sum(not outcome.words.startswith("aborted") for outcome in broken)
     return [
+        claim("releases that do not start whose rollout was not aborted", unaborted, "<=", 0),
         claim("faults that nobody was told of", sum(d is None for d in delays.values()), "<=", 0),
         claim("detection delay of broken data, most windows", max(data), "<=", 0),
         claim("detection delay of what is to be learnt, most windows", max(learnt), "<=", 4),

@@ -47,7 +47,7 @@ data:
   early_labels: learn      # how long a label takes has nothing to do with what it says
   features: {{numeric: [distance, weight, temperature], categorical: [carrier]}}
 training: {{{training}, window: 120d}}
-evaluation: {{primary_metric: mae, holdout: newest 2d, new_recipe: {new_recipe}}}
+evaluation: {{primary_metric: mae, holdout: newest 2d, {gate}}}
 service: {{target: local, replicas: 2}}
 monitoring: {{schedule: null, window: 1d, min_rows: 100}}
 retraining:
@@ -101,7 +101,8 @@ class Yard:
         """Write the model's config: the recipe as it is, or one that cannot serve."""
         text = _CONFIG.format(
             training=_BROKEN_RECIPE if broken else _RECIPE,
-            new_recipe="not shown worse" if broken else "better",
+            # the gate is not what is to find it
+            gate="new_recipe: not shown worse, margin: 50%" if broken else "new_recipe: better",
         )
         (self.root / "configs" / "models" / f"{MODEL}.yaml").write_text(text)
 
