@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from modelyard.adapters.backtest.releases import deliver
 from modelyard.adapters.backtest.running import Gone, Question, run_policies
 from modelyard.adapters.backtest.simulation import Simulation
 from modelyard.config import ModelConfig, load_model_file
-from modelyard.domain.backtest import CONFIGURED, NEVER, ORACLE, PolicyRun
+from modelyard.domain.backtest import CONFIGURED, NEVER, ORACLE, PolicyRun, assess
 from modelyard.domain.monitoring import WindowRecord
 from modelyard.errors import ConfigError, DataError, InvalidInputError
 from modelyard.project import Project
@@ -221,6 +222,9 @@ def test_a_grid_makes_a_policy_of_each_combination(project: Project, tmp_path: P
         ("grid: {cooldown: [1d]}\n", r"cooldown is no key of a policy"),
         ("grid: {retraining.cooldown: []}\n", r"retraining.cooldown has no value to try"),
         ("monitoring: {window: 3d}\n", r"monitoring.window: policies are compared"),
+        ("evaluation: {primary_metric: rmse}\n", r"primary_metric: policies are compared .* mae"),
+        ("grid: {evaluation.primary_metric: [r2]}\n", r"primary_metric: policies are compared"),
+        ('name: "a\\nb"\n', r"name = 'a\\nb': must be one line of printable text"),
         ("data: {target: temp}\n", r"patient.yaml:1: data"),
     ],
 )
@@ -259,3 +263,50 @@ def test_a_change_that_cannot_be_meant_leaves_the_config_as_it_was(project: Proj
         rewrite_model_file(path, {"retraining.cooldown": "soon"})
     assert path.read_text() == before
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"run": ', b"\xff\xfe"])
+@pytest.mark.parametrize("kept", ["runs/*.json", "fits/*/*/fit.json"])
+def test_what_was_kept_and_is_damaged_is_made_again(
+    project: Project, kept: str, damage: bytes
+) -> None:
+    asked = standard_policies(config_of(project), 3)[:1]
+    asked = (*asked, next(p for p in standard_policies(config_of(project), 3) if p.name == ORACLE))
+    span = question(project, start=BEGIN, end=BEGIN + 2 * TWO_DAYS)
+    first = run_policies(span, asked, processes=1)
+    folder = project.folder("backtests", MODEL)
+    for file in folder.glob(kept):
+        file.write_bytes(damage)
+    if kept.startswith("fits"):
+        for result in (folder / "runs").glob("*.json"):
+            result.unlink()
+    again = run_policies(replace(span, asked="again"), asked, processes=1)
+    assert [one.figures for one in again.policies] == [one.figures for one in first.policies]
+
+
+def test_an_end_before_the_beginning_is_refused_with_both(project: Project) -> None:
+    with pytest.raises(InvalidInputError, match=r"2024-01-15 .* 2024-01-13 .* --to must be later"):
+        read_history(config_of(project), project.root, start=BEGIN, end=BEGIN - TWO_DAYS)
+
+
+@pytest.mark.parametrize("every", [10**9, 10**12])
+def test_a_rhythm_longer_than_any_history_is_refused(project: Project, every: int) -> None:
+    with pytest.raises(InvalidInputError, match="longer than any history"):
+        standard_policies(config_of(project), every)
+
+
+def test_windows_without_a_label_cannot_tell_policies_apart(project: Project) -> None:
+    rows = rides()
+    rows.loc[rows["hour"] >= "2024-01-14", "cnt"] = np.nan
+    rewrite(project, rows)
+    asked = standard_policies(config_of(project), 3)
+    gone = run_policies(question(project, start=BEGIN + 2 * TWO_DAYS), asked, processes=1)
+    with pytest.raises(InvalidInputError, match="mae is defined in no window"):
+        assess(
+            MODEL,
+            "mae",
+            [one.run for one in gone.policies],
+            {one.run.policy: one.figures for one in gone.policies},
+            higher_is_better=False,
+            promise=gone.promise,
+        )

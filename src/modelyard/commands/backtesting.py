@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -124,7 +125,7 @@ def _show(done: Backtest) -> None:
     for score in done.ranked:
         chosen = score.policy == done.recommendation.policy
         table.add_row(
-            f"{'● ' if score.best_for_its_price else ''}{score.policy}",
+            f"{'● ' if score.best_for_its_price else ''}{escape(score.policy)}",
             f"{score.mean:.4g}",
             f"{score.lost:.3g}",
             share_words(score.recovered),
@@ -135,7 +136,7 @@ def _show(done: Backtest) -> None:
             style="bold green" if chosen else None,
         )
     console.print(table)
-    console.print(f"Recommended: [bold green]{done.recommendation.policy}[/]")
+    console.print(f"Recommended: [bold green]{escape(done.recommendation.policy)}[/]")
     for reason in done.recommendation.reasons:
         console.print(f"- {reason}", markup=False)
 
@@ -156,8 +157,13 @@ def _write(project: Project, model: str, done: Backtest, files: list[Path], ever
         raise InvalidInputError(
             f"{model} is an example, which is not written to. Copy it to {path} first."
         )
+    if chosen.every is not None and "retraining.schedule" not in chosen.changes:
+        raise InvalidInputError(
+            f"{chosen.name!r} was not written: no retraining.schedule counts windows of rows, like "
+            f"monitoring.window of {model}. Give monitoring.window a span, or run with --policy."
+        )
     if not chosen.changes:
         console.print("The config says so already; nothing was written.")
         return
     rewrite_model_file(path, chosen.changes)
-    console.print(f"Written to [bold]{path}[/]: {chosen.words}")
+    console.print(f"Written to [bold]{path}[/]: {escape(chosen.words)}")

@@ -14,6 +14,7 @@ import numpy as np
 
 from modelyard.domain.metrics import Interval
 from modelyard.domain.values import Value
+from modelyard.errors import InvalidInputError
 
 NEVER, CONFIGURED, ORACLE = "never", "config", "oracle"
 """Names of the policies that bound the others, and of the model's own."""
@@ -235,6 +236,11 @@ def recommend(
     """
     sign = 1.0 if higher_is_better else -1.0
     able = [s for s in scores if s.policy != ORACLE and math.isfinite(s.mean)]
+    if not able:
+        raise InvalidInputError(
+            f"{metric} is defined in no window: their rows have no label, or one class only. Take "
+            "other windows with --from and --to, or longer ones with monitoring.window."
+        )
     best = max(able, key=lambda s: (sign * s.mean, -s.trainings, s.policy == CONFIGURED))
     gaps = {s.policy: _gap(figures[best.policy], figures[s.policy], sign) for s in able}
     as_good = [s for s in able if s.policy == best.policy or gaps[s.policy].low <= 0]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 from filelock import FileLock
+from pydantic import ValidationError
 
 from modelyard.adapters.data.damage import damage_told
 from modelyard.adapters.data.hashes import fingerprint_rows
@@ -87,11 +88,10 @@ class FitStore:
         key = _key(config, contract, rows, holdout)
         folder = self.folder / key[:2] / key
         folder.parent.mkdir(parents=True, exist_ok=True)
-        if not (folder / _RECORD).exists():
+        record = _read(folder)
+        if record is None:
             with FileLock(folder.with_suffix(".lock")):
-                if not (folder / _RECORD).exists():
-                    self._make(folder, config, contract, rows, holdout)
-        record = _Record.model_validate_json((folder / _RECORD).read_text())
+                record = _read(folder) or self._make(folder, config, contract, rows, holdout)
         file = ModelFile.model_validate(record.model_file)
         return StoredFit(key, contract, folder, file, record.seconds)
 
@@ -102,8 +102,8 @@ class FitStore:
         contract: Contract,
         rows: pd.DataFrame,
         holdout: pd.DataFrame,
-    ) -> None:
-        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    ) -> _Record:
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed, or damaged
         folder.mkdir()
         fit = fit_recipe(config.training, contract, rows, holdout, folder, config.data.time)
         record = _Record(model_file=fit.stored.model_dump(mode="json"), seconds=fit.seconds)
@@ -111,6 +111,15 @@ class FitStore:
         half.write_text(record.model_dump_json())
         half.replace(folder / _RECORD)
         self.made += 1
+        return record
+
+
+def _read(folder: Path) -> _Record | None:
+    """Return what is known of a fit; None where it has not ended, or its record is damaged."""
+    try:
+        return _Record.model_validate_json((folder / _RECORD).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
 
 
 def _key(config: ModelConfig, contract: Contract, rows: pd.DataFrame, holdout: pd.DataFrame) -> str:

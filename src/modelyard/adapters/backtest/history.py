@@ -91,6 +91,11 @@ def read_history(
         )
     rows = read_rows(config.data, root=root, task=config.task)
     times, extent = rows[time], config.monitoring.window
+    if start and end and end <= start:
+        raise InvalidInputError(
+            f"History from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} holds no moment: --to "
+            "must be later than --from."
+        )
     begin = start or times.iloc[int(len(rows) * _FIRST_SHARE)].to_pydatetime()
     newest = times.iloc[-1].to_pydatetime() + timedelta(microseconds=1)
     until = min(end, newest) if end else newest

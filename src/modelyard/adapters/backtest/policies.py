@@ -17,7 +17,7 @@ from modelyard.config.policy_file import SECTIONS, PolicyFile
 from modelyard.config.values import Budget, format_duration
 from modelyard.domain.backtest import CONFIGURED, NEVER, ORACLE
 from modelyard.domain.windows import Window
-from modelyard.errors import ConfigError
+from modelyard.errors import ConfigError, InvalidInputError
 
 _UNBOUNDED = 10**9
 
@@ -75,7 +75,13 @@ def standard_policies(config: ModelConfig, every: int) -> tuple[Policy, ...]:
 
     rhythm: dict[str, Any] = {"retraining.on": []}
     if isinstance(config.monitoring.window, timedelta):  # no schedule counts rows
-        span = format_duration(every * config.monitoring.window)
+        try:
+            span = format_duration(every * config.monitoring.window)
+        except OverflowError:
+            raise InvalidInputError(
+                f"{every:,} windows of {format_duration(config.monitoring.window)} are longer than "
+                "any history: take fewer windows between retrainings (--every)."
+            ) from None
         rhythm["retraining.schedule"] = {"every": span}
     return (
         on(NEVER),
@@ -106,6 +112,8 @@ def read_policies(path: Path, config: ModelConfig) -> tuple[Policy, ...]:
     """
     asked = load_file(path, PolicyFile)
     name = asked.name or path.stem
+    if not name.isprintable():
+        raise ConfigError(f"{shown(path)}: name = {name!r}: must be one line of printable text.")
     changed = _overlaid(config, asked, path)
     written = asked.model_dump(mode="json", exclude_unset=True, exclude={"name", "grid"})
     changes = {
@@ -153,6 +161,12 @@ def _overlaid(config: ModelConfig, asked: PolicyFile, path: Path) -> ModelConfig
         raise ConfigError(
             f"{shown(path)}: monitoring.window: policies are compared over the same windows; "
             "change it in the model's config."
+        )
+    judged = config.evaluation.primary_metric
+    if "evaluation" in changes and changes["evaluation"].primary_metric != judged:
+        raise ConfigError(
+            f"{shown(path)}: evaluation.primary_metric: policies are compared by one metric, "
+            f"{judged}; change it in the model's config."
         )
     try:
         return ModelConfig.model_validate(dict(config.model_copy(update=changes)))

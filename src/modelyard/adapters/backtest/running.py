@@ -9,7 +9,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache, lru_cache
@@ -202,7 +202,8 @@ def _go_through(question: Question, policy: Policy) -> PastPolicy:
     history, first = _beginning(question)
     kept = question.folder / "runs" / f"{_digest(history, first, policy)}.json"
     if kept.exists():
-        return PastPolicy.model_validate_json(kept.read_text())
+        with suppress(ValueError):  # damaged: it is gone through again
+            return PastPolicy.model_validate_json(kept.read_bytes())
     figures: list[WindowFigure] = []
     simulation = Simulation(history, policy, _store(question), first)
 
@@ -212,7 +213,7 @@ def _go_through(question: Question, policy: Policy) -> PastPolicy:
     run = simulation.run(look)
     done = PastPolicy(run=run, figures=tuple(figures))
     kept.parent.mkdir(parents=True, exist_ok=True)
-    half = kept.with_suffix(".part")
+    half = kept.with_suffix(f".{uuid.uuid4().hex}.part")  # another backtest may write it, too
     half.write_text(done.model_dump_json())
     half.replace(kept)
     return done
