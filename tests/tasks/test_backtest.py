@@ -310,3 +310,13 @@ def test_windows_without_a_label_cannot_tell_policies_apart(project: Project) ->
             higher_is_better=False,
             promise=gone.promise,
         )
+
+
+def test_a_dask_address_where_nothing_listens_is_told(project: Project) -> None:
+    dask = pytest.importorskip("dask")
+    asked = standard_policies(config_of(project), 3)
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "100ms"}),
+        pytest.raises(InvalidInputError, match=r"No Dask scheduler answers at tcp://127.0.0.1:1:"),
+    ):
+        run_policies(question(project, start=BEGIN), asked, dask="tcp://127.0.0.1:1")

@@ -146,7 +146,13 @@ def _workers(processes: int | None, dask: str | None) -> Iterator[Parallel]:
         raise InvalidInputError(
             "A Dask cluster needs the package `distributed`: install modelyard[dask]."
         ) from None
-    with Client(dask), parallel_config(backend="dask"):
+    try:
+        client = Client(dask)
+    except (OSError, ValueError) as err:
+        raise InvalidInputError(
+            f"No Dask scheduler answers at {dask}: {err}. Start one there, or leave out --dask."
+        ) from None
+    with client, parallel_config(backend="dask"):
         yield Parallel(return_as="generator_unordered")
 
 
