@@ -320,3 +320,29 @@ def test_a_dask_address_where_nothing_listens_is_told(project: Project) -> None:
         pytest.raises(InvalidInputError, match=r"No Dask scheduler answers at tcp://127.0.0.1:1:"),
     ):
         run_policies(question(project, start=BEGIN), asked, dask="tcp://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("training", "told"),
+    [
+        ("{estimator: no.such.Thing}", r"Policy 'tried': .*no.such"),
+        ("{params: {nonsense: 3}}", r"Policy 'tried': training.params: .*nonsense"),
+        ("{estimator: os.getcwd}", r"Policy 'tried': .*gives str, which has no fit"),
+    ],
+)
+def test_a_recipe_that_cannot_be_built_is_told_before_anything_is_tried(
+    project: Project, tmp_path: Path, training: str, told: str
+) -> None:
+    file = tmp_path / "tried.yaml"
+    file.write_text(f"training: {training}\n")
+    with pytest.raises(ConfigError, match=told):
+        run_policies(question(project, start=BEGIN), read_policies(file, config_of(project)))
+
+
+def test_a_grid_names_its_values_as_yaml_has_them(project: Project, tmp_path: Path) -> None:
+    file = tmp_path / "clock.yaml"
+    file.write_text("grid: {retraining.schedule: [{every: 4d}, null], retraining.on: [[drift]]}\n")
+    assert [policy.name for policy in read_policies(file, config_of(project))] == [
+        "clock: schedule {every: 4d}, on [drift]",
+        "clock: schedule null, on [drift]",
+    ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.commands.backtesting import _show, _write
+from modelyard.commands.backtesting import PolicyWriter, show_policies
 from modelyard.domain.backtest import (
     NEVER,
     ORACLE,
@@ -19,15 +19,15 @@ from modelyard.domain.backtest import (
     assess,
 )
 from modelyard.domain.metrics import Interval
-from modelyard.errors import InvalidInputError
+from modelyard.errors import ConflictError, InvalidInputError
 from tests.projects import MODEL, make_project
 
 _START = datetime(2024, 1, 1, tzinfo=UTC)
 _WEEK = timedelta(days=7)
 
 
-def _done(policy: str) -> Backtest:
-    """A backtest that recommends a policy of this name."""
+def _done(policy: str, outcome: str | None = None) -> Backtest:
+    """A backtest that recommends a policy of this name; so ended what each decided."""
     spans = [(_START + place * _WEEK, _START + (place + 1) * _WEEK) for place in range(4)]
     names = (NEVER, policy, ORACLE)
     told = assess(
@@ -37,7 +37,10 @@ def _done(policy: str) -> Backtest:
             PolicyRun(
                 policy=name,
                 words="",
-                steps=tuple(Step(start=s, end=e, release="1.0.0") for s, e in spans),
+                steps=tuple(
+                    Step(start=s, end=e, release="1.0.0", outcome=outcome, reasons=("no [rows]",))
+                    for s, e in spans
+                ),
             )
             for name in names
         ],
@@ -56,7 +59,7 @@ def _done(policy: str) -> Backtest:
 
 
 def test_brackets_in_a_name_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    _show(_done("[bold]x[/nope]"))
+    show_policies(_done("[bold]x[/nope]"))
     assert capsys.readouterr().out.count("[bold]x[/nope]") == 2
 
 
@@ -64,7 +67,7 @@ def test_what_was_written_is_told_with_its_lists(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project = make_project(tmp_path)
-    _write(project, MODEL, _done("on drift"), [], 4)
+    PolicyWriter.of(project, MODEL, [], 4).write("on drift")
     assert "retraining.on: [drift]" in " ".join(capsys.readouterr().out.split())
 
 
@@ -74,5 +77,33 @@ def test_a_rhythm_of_rows_is_not_written_as_no_retraining(tmp_path: Path) -> Non
     path.write_text(path.read_text().replace("window: 7d, min_rows", "window: 120 rows, min_rows"))
     before = path.read_text()
     with pytest.raises(InvalidInputError, match=r"'every 4 windows' was not written"):
-        _write(project, MODEL, _done("every 4 windows"), [], 4)
+        PolicyWriter.of(project, MODEL, [], 4).write("every 4 windows")
     assert path.read_text() == before
+
+
+def test_retrainings_that_trained_nothing_are_told_and_cost_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    done = _done("strict", "aborted")
+    assert [score.trainings for score in done.scores] == [0, 0, 0]
+    show_policies(done)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "strict: 4 retrainings trained nothing: no [rows]" in said
+
+
+def test_a_config_that_was_changed_meanwhile_is_not_written_to(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    writer = PolicyWriter.of(project, MODEL, [], 4)
+    path = project.root / "configs" / "models" / f"{MODEL}.yaml"
+    path.write_text(f"{path.read_text()}# mine\n")
+    with pytest.raises(ConflictError, match="was changed while the backtest ran"):
+        writer.write("on drift")
+    assert path.read_text().endswith("# mine\n")
+
+
+def test_a_policy_that_counts_windows_says_what_stays_in_the_config(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = make_project(tmp_path)
+    PolicyWriter.of(project, MODEL, [], 4).write("every 4 windows")
+    assert "which stay there" in " ".join(capsys.readouterr().out.split())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,10 +18,11 @@ from modelyard.commands.options import AsJson, Model, Verbose
 from modelyard.commands.running import console, load_flow
 from modelyard.commands.traffic import FORMATS
 from modelyard.domain.values import as_utc
-from modelyard.errors import InvalidInputError
+from modelyard.errors import ConflictError, InvalidInputError
 from modelyard.project import Project
 
 if TYPE_CHECKING:
+    from modelyard.adapters.backtest.policies import Policy
     from modelyard.domain.backtest import Backtest
 
 
@@ -41,7 +43,9 @@ def backtest(
         datetime | None,
         typer.Option("--from", formats=FORMATS, help="Default: after a quarter of the rows."),
     ] = None,
-    end: Annotated[datetime | None, typer.Option("--to", formats=FORMATS)] = None,
+    end: Annotated[
+        datetime | None, typer.Option("--to", formats=FORMATS, help="Default: the newest row.")
+    ] = None,
     every: Annotated[
         int, typer.Option(min=1, help="Windows between retrainings of the schedule policy.")
     ] = 4,
@@ -65,11 +69,13 @@ def backtest(
     """
     project = Project.find()
     name = project.model(model).name
+    files = [path.resolve() for path in policies or ()]
+    writer = PolicyWriter.of(project, name, files, every) if write else None
     flow = load_flow("flows.model_backtest", "backtest_model", model, verbose=verbose)
     with _progress():
         done: Backtest = flow(
             model,
-            policies=[str(path.resolve()) for path in policies or ()],
+            policies=[str(path) for path in files],
             start=as_utc(start) if start else None,
             end=as_utc(end) if end else None,
             every=every,
@@ -79,10 +85,10 @@ def backtest(
     if as_json:
         console.print_json(done.model_dump_json())
     else:
-        _show(done)
+        show_policies(done)
         console.print(f"Report: [bold]{project.folder('backtests', name) / 'report.html'}[/]")
-    if write:
-        _write(project, model, done, [path.resolve() for path in policies or ()], every)
+    if writer is not None:
+        writer.write(done.recommendation.policy)
 
 
 @contextmanager
@@ -111,7 +117,8 @@ def _progress() -> Iterator[None]:
             listeners.remove(hear)
 
 
-def _show(done: Backtest) -> None:
+def show_policies(done: Backtest) -> None:
+    """Print policies side by side, and which is recommended."""
     from modelyard.adapters.backtest.report import share_words
 
     table = Table(
@@ -136,34 +143,62 @@ def _show(done: Backtest) -> None:
             style="bold green" if chosen else None,
         )
     console.print(table)
+    for score in done.ranked:
+        if score.aborted:
+            count = (
+                f"{len(score.aborted)} retraining{'s' * (len(score.aborted) > 1)} trained nothing"
+            )
+            console.print(f"[yellow]{escape(f'{score.policy}: {count}: {score.aborted[0]}')}[/]")
     console.print(f"Recommended: [bold green]{escape(done.recommendation.policy)}[/]")
     for reason in done.recommendation.reasons:
         console.print(f"- {reason}", markup=False)
 
 
-def _write(project: Project, model: str, done: Backtest, files: list[Path], every: int) -> None:
-    """Write the recommended policy into the model's config."""
-    from modelyard.adapters.backtest.policies import read_policies, standard_policies
-    from modelyard.config.rewriting import rewrite_model_file
+@dataclass(frozen=True)
+class PolicyWriter:
+    """Puts one of the policies that were asked for into the config that they were made of."""
 
-    config = project.model(model)
-    known = [
-        *standard_policies(config, every),
-        *(p for f in files for p in read_policies(f, config)),
-    ]
-    chosen = next(policy for policy in known if policy.name == done.recommendation.policy)
-    path = project.root / "configs" / "models" / f"{config.name}.yaml"
-    if not path.exists():
-        raise InvalidInputError(
-            f"{model} is an example, which is not written to. Copy it to {path} first."
-        )
-    if chosen.every is not None and "retraining.schedule" not in chosen.changes:
-        raise InvalidInputError(
-            f"{chosen.name!r} was not written: no retraining.schedule counts windows of rows, like "
-            f"monitoring.window of {model}. Give monitoring.window a span, or run with --policy."
-        )
-    if not chosen.changes:
-        console.print("The config says so already; nothing was written.")
-        return
-    rewrite_model_file(path, chosen.changes)
-    console.print(f"Written to [bold]{path}[/]: {escape(chosen.words)}")
+    path: Path
+    text: str
+    """What the config said when the backtest began."""
+    policies: tuple[Policy, ...]
+
+    @classmethod
+    def of(cls, project: Project, model: str, files: list[Path], every: int) -> PolicyWriter:
+        """Raises InvalidInputError for an example, before anything is computed."""
+        from modelyard.adapters.backtest.policies import read_policies, standard_policies
+
+        config = project.model(model)
+        path = project.root / "configs" / "models" / f"{config.name}.yaml"
+        if not path.exists():
+            raise InvalidInputError(
+                f"{model} is an example, which is not written to. Copy it to {path} first."
+            )
+        asked = (policy for file in files for policy in read_policies(file, config))
+        return cls(path, path.read_text(), (*standard_policies(config, every), *asked))
+
+    def write(self, name: str) -> None:
+        """Raises ConflictError where the config was changed meanwhile."""
+        from modelyard.config.rewriting import rewrite_model_file
+
+        chosen = next(policy for policy in self.policies if policy.name == name)
+        if chosen.every is not None and "retraining.schedule" not in chosen.changes:
+            raise InvalidInputError(
+                f"{name!r} was not written: no retraining.schedule counts windows of rows, as "
+                f"monitoring.window does in {self.path}. Give it a span, or run with --policy."
+            )
+        if not chosen.changes:
+            console.print("The config says so already; nothing was written.")
+            return
+        if self.path.read_text() != self.text:
+            raise ConflictError(
+                f"{self.path} was changed while the backtest ran, which tried what it said before. "
+                "Nothing was written: run it again."
+            )
+        rewrite_model_file(self.path, chosen.changes)
+        console.print(f"Written to [bold]{self.path}[/]: {escape(chosen.words)}")
+        if chosen.every is not None:
+            console.print(
+                "It was tried without the cooldown, budget, min_new_labels and max_kept of the "
+                "config, which stay there: make them fit."
+            )

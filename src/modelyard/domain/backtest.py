@@ -26,6 +26,10 @@ _LEAST_GAIN = 2.0
 """Standard errors that the oracle must gain over never retraining, for shares of it to be told."""
 
 
+_ABORTED = "aborted"
+"""The outcome of a retraining that its rows or its recipe stopped."""
+
+
 class Step(Value):
     """What one policy did about one window."""
 
@@ -63,7 +67,7 @@ class PolicyRun(Value):
     @property
     def trainings(self) -> int:
         """Retrainings that trained something."""
-        return sum(step.outcome is not None for step in self.steps)
+        return sum(step.outcome not in (None, _ABORTED) for step in self.steps)
 
 
 class WindowFigure(Value):
@@ -101,6 +105,8 @@ class PolicyScore(Value):
     trainings: int
     kept: int
     """Retrainings after which the gate kept the champion."""
+    aborted: tuple[str, ...] = ()
+    """Why each retraining was stopped that trained nothing."""
     fits: int
     fit_seconds: float
     alarms: int
@@ -159,6 +165,9 @@ def score_policy(
         recovered=_recovered(own, least, most, weights),
         trainings=run.trainings,
         kept=run.count("kept_champion"),
+        aborted=tuple(
+            s.reasons[0] if s.reasons else "" for s in run.steps if s.outcome == _ABORTED
+        ),
         fits=run.fits,
         fit_seconds=run.fit_seconds,
         alarms=len(alarmed),

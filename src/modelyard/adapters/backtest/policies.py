@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -102,7 +103,14 @@ def standard_policies(config: ModelConfig, every: int) -> tuple[Policy, ...]:
 
 
 def _shown(value: Any) -> str:
-    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
+    """Write a value as YAML has it, on one line."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_shown(each)}' for key, each in value.items())}}}"
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return str(value)
 
 
 def read_policies(path: Path, config: ModelConfig) -> tuple[Policy, ...]:
@@ -125,7 +133,9 @@ def read_policies(path: Path, config: ModelConfig) -> tuple[Policy, ...]:
     keys, values = list(asked.grid), list(asked.grid.values())
     for combination in itertools.product(*values):
         chosen = dict(zip(keys, combination, strict=True))
-        words = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in chosen.items())
+        words = ", ".join(
+            f"{key.rpartition('.')[2]} {_shown(value)}" for key, value in chosen.items()
+        )
         grid = _of_grid(chosen, path)
         tried = _overlaid(changed, grid, path)
         found.append(Policy(f"{name}: {words}", tried, changes | chosen))

@@ -27,6 +27,7 @@ from modelyard.adapters.backtest.releases import PastDelivery, PastRelease, deli
 from modelyard.adapters.backtest.simulation import Simulation
 from modelyard.adapters.data.frames import infer_contract
 from modelyard.adapters.learning.outcomes import as_outcomes, as_truth
+from modelyard.adapters.learning.pipelines import build_pipeline
 from modelyard.adapters.learning.scorers import find_metric
 from modelyard.config import ModelConfig
 from modelyard.domain.backtest import ORACLE, PolicyRun, Step, WindowFigure
@@ -34,7 +35,7 @@ from modelyard.domain.intervals import metric_interval
 from modelyard.domain.promises import promise_limit
 from modelyard.domain.values import Contract, Value
 from modelyard.domain.windows import Window
-from modelyard.errors import InvalidInputError
+from modelyard.errors import ConfigError, InvalidInputError
 from modelyard.serving.frames import predict_frame
 from modelyard.serving.predictor import Prediction
 
@@ -105,9 +106,12 @@ def run_policies(
         processes: at the same time; None is one a core.
         dask: address of a scheduler whose workers do it instead; they share this file system.
 
-    Raises DataError and InvalidInputError for history that cannot be gone through.
+    Raises DataError and InvalidInputError for history that cannot be gone through, ConfigError for
+    a recipe that cannot be built.
     """
     history, first = _beginning(question)  # here: whatever is wrong with the rows is told once
+    for policy in policies:
+        _check_recipe(policy, first)
     promise = _promise(question, first)
     others = [policy for policy in policies if policy.name != ORACLE]
     windows = len(history.windows)
@@ -192,6 +196,14 @@ def _beginning(question: Question) -> tuple[History, PastRelease]:
 def _first_try(question: Question, history: History) -> PastDelivery:
     with threadpool_limits(1):
         return deliver(history, question.config, _store(question), now=history.start)
+
+
+def _check_recipe(policy: Policy, first: PastRelease) -> None:
+    """Build a policy's recipe once; later it would look like a retraining that went wrong."""
+    try:
+        build_pipeline(policy.config.training, first.contract)
+    except ConfigError as err:
+        raise ConfigError(f"Policy {policy.name!r}: {err}") from err
 
 
 def _store(question: Question) -> FitStore:

@@ -140,11 +140,17 @@ def _construct(kind: Any, training: Training) -> BaseEstimator:
     if "random_state" in accepted:
         params.setdefault("random_state", training.seed)
     try:
-        return kind(**params)
+        made = kind(**params)
     except Exception as err:
         raise ConfigError(
             f"training.params: {err}. {kind.__name__} takes {', '.join(accepted)}."
         ) from err
+    if not (hasattr(made, "fit") and hasattr(made, "predict")):
+        raise ConfigError(
+            f"training.estimator = {training.estimator!r}: gives {type(made).__name__}, which has "
+            "no fit and predict. Name a scikit-learn estimator's class."
+        )
+    return made
 
 
 def _call(function: Any, training: Training, contract: Contract) -> BaseEstimator:
