@@ -27,7 +27,7 @@ from modelyard.adapters.backtest.history import read_history
 from modelyard.adapters.backtest.policies import Policy, read_policies, standard_policies
 from modelyard.adapters.backtest.running import PastPolicy, Question, run_policies
 from modelyard.config import ModelConfig, load_model_config
-from modelyard.domain.backtest import NEVER, ORACLE
+from modelyard.domain.policy_runs import NEVER, ORACLE
 
 STREAM = "elec2"
 EVERY = 4

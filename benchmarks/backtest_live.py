@@ -28,8 +28,8 @@ from modelyard.adapters.backtest.simulation import Simulation
 from modelyard.adapters.platform.parts import platform_id
 from modelyard.adapters.platform.processes import marked_processes, stop_processes
 from modelyard.adapters.platform.services import stop_services
-from modelyard.domain.backtest import CONFIGURED
 from modelyard.domain.monitoring import WindowRecord
+from modelyard.domain.policy_runs import CONFIGURED
 from modelyard.domain.releases import Release, ReleaseState
 from modelyard.ledger import Ledger
 from modelyard.project import Project

@@ -27,7 +27,8 @@ from modelyard.adapters.backtest.policies import Policy, standard_policies
 from modelyard.adapters.backtest.running import Question, run_policies
 from modelyard.adapters.learning.scorers import find_metric
 from modelyard.config import ModelConfig, load_model_config
-from modelyard.domain.backtest import CONFIGURED, NEVER, ORACLE, Backtest, Step, assess
+from modelyard.domain.backtest import Backtest, assess
+from modelyard.domain.policy_runs import CONFIGURED, NEVER, ORACLE, Step
 
 LEAST_RECOVERED = 0.8
 MOST_TRAININGS = 1 / 3

@@ -8,7 +8,8 @@ from itertools import groupby
 
 from benchmarks.claims import show
 from modelyard.adapters.backtest.report import share_words
-from modelyard.domain.backtest import Backtest, Step
+from modelyard.domain.backtest import Backtest
+from modelyard.domain.policy_runs import Step
 
 _FIGURE = re.compile(r"\d[\d:,.-]*")
 

@@ -6,7 +6,7 @@ import httpx
 
 from flows.model_backtest import backtest_model
 from modelyard.adapters.workspace import Workspace
-from modelyard.domain.backtest import CONFIGURED
+from modelyard.domain.policy_runs import CONFIGURED
 from tests.projects import FIRST, MODEL
 
 

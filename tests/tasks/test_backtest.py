@@ -18,8 +18,9 @@ from modelyard.adapters.backtest.releases import deliver
 from modelyard.adapters.backtest.running import Gone, Question, run_policies
 from modelyard.adapters.backtest.simulation import Simulation
 from modelyard.config import ModelConfig, load_model_file
-from modelyard.domain.backtest import CONFIGURED, NEVER, ORACLE, PolicyRun, assess
+from modelyard.domain.backtest import assess
 from modelyard.domain.monitoring import WindowRecord
+from modelyard.domain.policy_runs import CONFIGURED, NEVER, ORACLE, PolicyRun
 from modelyard.errors import ConfigError, DataError, InvalidInputError
 from modelyard.project import Project
 from tests.projects import MODEL, SHIFT, make_project, rides, write_config

@@ -8,17 +8,9 @@ from pathlib import Path
 import pytest
 
 from modelyard.commands.backtesting import PolicyWriter, show_policies
-from modelyard.domain.backtest import (
-    NEVER,
-    ORACLE,
-    Backtest,
-    PolicyRun,
-    Recommendation,
-    Step,
-    WindowFigure,
-    assess,
-)
+from modelyard.domain.backtest import Backtest, Recommendation, assess
 from modelyard.domain.metrics import Interval
+from modelyard.domain.policy_runs import NEVER, ORACLE, PolicyRun, Step, WindowFigure
 from modelyard.errors import ConflictError, InvalidInputError
 from tests.projects import MODEL, make_project
 

@@ -10,20 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.domain.backtest import (
-    CONFIGURED,
-    NEVER,
-    ORACLE,
-    Backtest,
-    PolicyRun,
-    PolicyScore,
-    Step,
-    WindowFigure,
-    assess,
-    pareto,
-    score_policy,
-)
+from modelyard.domain.backtest import Backtest, PolicyScore, assess, pareto, score_policy
 from modelyard.domain.metrics import Interval
+from modelyard.domain.policy_runs import CONFIGURED, NEVER, ORACLE, PolicyRun, Step, WindowFigure
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 WEEK = timedelta(days=7)

@@ -13,71 +13,23 @@ from datetime import datetime
 import numpy as np
 
 from modelyard.domain.metrics import Interval
+from modelyard.domain.policy_runs import (
+    ABORTED,
+    CONFIGURED,
+    NEVER,
+    ORACLE,
+    PolicyRun,
+    Step,
+    WindowFigure,
+)
 from modelyard.domain.values import Value
 from modelyard.errors import InvalidInputError
-
-NEVER, CONFIGURED, ORACLE = "never", "config", "oracle"
-"""Names of the policies that bound the others, and of the model's own."""
 
 _DRAWS = 2000
 _SEED = 0
 _CONFIDENCE = 0.95
 _LEAST_GAIN = 2.0
 """Standard errors that the oracle must gain over never retraining, for shares of it to be told."""
-
-
-_ABORTED = "aborted"
-"""The outcome of a retraining that its rows or its recipe stopped."""
-
-
-class Step(Value):
-    """What one policy did about one window."""
-
-    start: datetime
-    end: datetime
-    release: str
-    """Version that answered the window."""
-    alarms: tuple[str, ...] = ()
-    """What monitoring found wrong when the window had ended, or when its labels were due."""
-    verdict: str | None = None
-    """The controller's, when the window had ended; None where nothing asked it."""
-    cause: str | None = None
-    outcome: str | None = None
-    """What came of a retraining: the state that its release ended in."""
-    reasons: tuple[str, ...] = ()
-    """Of the outcome, or what spoke against a retraining."""
-
-
-class PolicyRun(Value):
-    """What one policy did over all windows, with what was known at each."""
-
-    policy: str
-    words: str
-    """How it differs from the model's config."""
-    steps: tuple[Step, ...]
-    fits: int = 0
-    """Models that it had to fit."""
-    fit_seconds: float = 0.0
-    """What fitting them took, whether in this run or in another one that shares them."""
-
-    def count(self, outcome: str) -> int:
-        """Return how many retrainings ended in a state."""
-        return sum(step.outcome == outcome for step in self.steps)
-
-    @property
-    def trainings(self) -> int:
-        """Retrainings that trained something."""
-        return sum(step.outcome not in (None, _ABORTED) for step in self.steps)
-
-
-class WindowFigure(Value):
-    """The true metric of one policy in one window, by all labels that ever came."""
-
-    start: datetime
-    end: datetime
-    rows: int
-    figure: Interval | None
-    """None where the metric is not defined on the window's rows."""
 
 
 class Shortfall(Value):
@@ -165,9 +117,7 @@ def score_policy(
         recovered=_recovered(own, least, most, weights),
         trainings=run.trainings,
         kept=run.count("kept_champion"),
-        aborted=tuple(
-            s.reasons[0] if s.reasons else "" for s in run.steps if s.outcome == _ABORTED
-        ),
+        aborted=tuple(s.reasons[0] if s.reasons else "" for s in run.steps if s.outcome == ABORTED),
         fits=run.fits,
         fit_seconds=run.fit_seconds,
         alarms=len(alarmed),

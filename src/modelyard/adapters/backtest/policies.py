@@ -16,7 +16,7 @@ from modelyard.config import ModelConfig
 from modelyard.config.file import ContradictionError, load_file, shown
 from modelyard.config.policy_file import SECTIONS, PolicyFile
 from modelyard.config.values import Budget, format_duration
-from modelyard.domain.backtest import CONFIGURED, NEVER, ORACLE
+from modelyard.domain.policy_runs import CONFIGURED, NEVER, ORACLE
 from modelyard.domain.windows import Window
 from modelyard.errors import ConfigError, InvalidInputError
 

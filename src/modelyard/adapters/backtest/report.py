@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from markdown_it import MarkdownIt
 
 from modelyard.adapters.pages import number, picture, table
-from modelyard.domain.backtest import ORACLE, Backtest, PolicyRun, PolicyScore
+from modelyard.domain.backtest import Backtest, PolicyScore
 from modelyard.domain.metrics import Interval
+from modelyard.domain.policy_runs import ORACLE, PolicyRun
 
 _MOST_STEPS = 60
 """Retrainings of one policy that are listed."""

@@ -30,8 +30,8 @@ from modelyard.adapters.learning.outcomes import as_outcomes, as_truth
 from modelyard.adapters.learning.pipelines import build_pipeline
 from modelyard.adapters.learning.scorers import find_metric
 from modelyard.config import ModelConfig
-from modelyard.domain.backtest import ORACLE, PolicyRun, Step, WindowFigure
 from modelyard.domain.intervals import metric_interval
+from modelyard.domain.policy_runs import ORACLE, PolicyRun, Step, WindowFigure
 from modelyard.domain.promises import promise_limit
 from modelyard.domain.values import Contract, Value
 from modelyard.domain.windows import Window

@@ -33,10 +33,10 @@ from modelyard.adapters.window_judgement import (
     see_rows,
     seen_columns,
 )
-from modelyard.domain.backtest import PolicyRun, Step
 from modelyard.domain.causes import drifts_since
 from modelyard.domain.learning_rows import change_to_learn_from, restrict_rows
 from modelyard.domain.monitoring import WindowRecord
+from modelyard.domain.policy_runs import PolicyRun, Step
 from modelyard.domain.releases import ReleaseState
 from modelyard.domain.retraining import (
     RetrainingDecision,

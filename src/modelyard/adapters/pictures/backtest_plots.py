@@ -23,7 +23,8 @@ from modelyard.adapters.pictures.plot_style import (
     style,
     time_axis,
 )
-from modelyard.domain.backtest import NEVER, ORACLE, Backtest, PolicyRun, WindowFigure
+from modelyard.domain.backtest import Backtest
+from modelyard.domain.policy_runs import NEVER, ORACLE, PolicyRun, WindowFigure
 
 _OTHERS = ("#6b4fa0", "#2a9d8f", "#b5651d", "#7a9a01", "#a0527d")
 _MOST_LINES = 6
