@@ -8,11 +8,7 @@ models are due at the same moments, as those are whose config says `0 * * * *`.
 from __future__ import annotations
 
 import itertools
-import shutil
 import sqlite3
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -20,82 +16,26 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from benchmarks.claims import Claim, claim, console, show
 from benchmarks.retraining_yard import modelyard
-from benchmarks.serving_load import free_port
+from benchmarks.schedules_yard import ROWS_A_DAY, Scale, platform, rides
 from modelyard.adapters.client import ServiceClient
 from modelyard.adapters.data.labels import store_labels
-from modelyard.adapters.platform.parts import (
-    child_environment,
-    platform_id,
-    read_platform,
-    start_platform,
-    stop_platform,
-)
+from modelyard.adapters.platform.parts import read_platform, stop_platform
 from modelyard.adapters.platform.prefect_api import PrefectApi
-from modelyard.adapters.platform.processes import marked_processes, stop_processes
-from modelyard.adapters.platform.services import stop_services
 from modelyard.adapters.workspace import Workspace
 from modelyard.errors import ServiceUnavailableError
 from modelyard.project import Project
 
 _LOCKED = "database is locked"
-_HISTORY_DAYS = 30
-_ROWS_A_DAY = 60
 _BATCHES_A_DAY = 6
 _LOOK_SECONDS = 2.0
 _PARTS = ("prefect", "worker")
-_CHECKOUT = Path(__file__).parents[1]
-_CONFIG = """\
-name: {name}
-task: regression
-data:
-  source: {name}.csv
-  target: cnt
-  id: row_id
-  time: hour
-  features: {{numeric: [temp, wind], categorical: [season]}}
-training: {{estimator: sklearn.linear_model.Ridge}}
-evaluation: {{primary_metric: mae, holdout: newest 20%}}
-service: {{target: local, replicas: 1}}
-monitoring: {{schedule: {{every: {day}s}}, window: {day}s, min_rows: 20}}
-retraining:
-  cooldown: {day}s
-  budget: 3 per {week}s
-  min_new_labels: 100
-  schedule: {{every: {week}s}}
-"""
-_DELIVER = """\
-import sys
-from flows.model_delivery import deliver_model
-for model in sys.argv[1:]:
-    deliver_model(model, reason="benchmark")
-"""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How many of what."""
-
-    models: int
-    days: int
-    day: timedelta
-    """How long a simulated day takes."""
-    reconciliations: int
-    """A day."""
-
-    @property
-    def names(self) -> list[str]:
-        return [f"rides{number:02d}" for number in range(self.models)]
-
-
 _FULL = Scale(models=20, days=7, day=timedelta(seconds=360), reconciliations=2)
 _QUICK = Scale(models=2, days=2, day=timedelta(seconds=60), reconciliations=1)
 _LONGEST_SECONDS = 600.0
@@ -120,14 +60,14 @@ class Seen:
 def measure_week(quick: bool) -> Sequence[Claim]:
     """Let a week pass; hold every scheduled moment against the flow runs there were."""
     scale = _QUICK if quick else _FULL
-    with _platform(scale) as project:
+    with platform(scale) as project:
         start = _next_day(scale)
         end = start + scale.days * scale.day
         seen = Seen()
         with _observed(project, scale, seen), console.status("a week passes"):
             time.sleep((end - datetime.now(UTC)).total_seconds())
             runs = _runs_in_the_end(project, start, end)
-        windows = _windows(project, scale, start, end - scale.day)  # the last is due at the end
+        windows = _windows(project, scale, start, end)
         stop_platform(project, lambda *_: None)
         locked = _locked(project)
     missed = _missed(runs, scale, start, end)
@@ -144,7 +84,7 @@ def measure_week(quick: bool) -> Sequence[Claim]:
             *((f"`{_LOCKED}` in {where}", count) for where, count in locked.items()),
         ],
     )
-    every = scale.models * (scale.days - 1)
+    every = scale.models * scale.days
     twice = sum(_in_a_row(moments) for moments in missed.values())
     told = locked["states of flow runs"] + locked["logs of flow runs"] + len(seen.failed)
     return [
@@ -158,66 +98,6 @@ def measure_week(quick: bool) -> Sequence[Claim]:
             for part, worst in growth.items()
         ),
     ]
-
-
-@contextmanager
-def _platform(scale: Scale) -> Iterator[Project]:
-    with tempfile.TemporaryDirectory(prefix="modelyard-week-") as folder:
-        project = _make_project(Path(folder) / "project", scale)
-        try:
-            with console.status(f"{scale.models} first releases"):
-                subprocess.run(
-                    [sys.executable, "-c", _DELIVER, *scale.names],
-                    cwd=project.root,
-                    env=child_environment(project),
-                    capture_output=True,
-                    check=True,
-                )
-            start_platform(project, lambda *_: None)
-            yield project
-        finally:
-            stop_platform(project, lambda *_: None)
-            stop_services(project)
-            stop_processes(marked_processes(platform_id(project)), grace_seconds=0)
-
-
-def _make_project(root: Path, scale: Scale) -> Project:
-    (root / "configs" / "models").mkdir(parents=True)
-    day = int(scale.day.total_seconds())
-    (root / "configs" / "platform.yaml").write_text(
-        f"home: .modelyard\nports: {{prefect: {free_port()}, mlflow: {free_port()}}}\n"
-        f"reconciliation: {{schedule: {{every: {day // scale.reconciliations}s}}}}\n"
-    )
-    now = datetime.now(UTC)
-    for number, name in enumerate(scale.names):
-        config = _CONFIG.format(name=name, day=day, week=scale.days * day)
-        (root / "configs" / "models" / f"{name}.yaml").write_text(config)
-        times = pd.date_range(
-            now - _HISTORY_DAYS * scale.day, now, periods=_HISTORY_DAYS * _ROWS_A_DAY
-        )
-        _rows(pd.Series(times), seed=number).to_csv(root / f"{name}.csv", index=False)
-    for name in ("flows", "tasks", "deployments"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(_CHECKOUT / name, root / name, ignore=ignored)
-    return Project(root)
-
-
-def _rows(times: pd.Series, seed: int) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    temp, wind = rng.uniform(0, 30, len(times)), rng.uniform(0, 10, len(times))
-    season = rng.choice(["dry", "wet"], len(times))
-    demand = 20 + 3 * temp - wind + 5 * (season == "dry") + rng.normal(0, 2, len(times))
-    stamps = times.dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return pd.DataFrame(
-        {
-            "row_id": [f"{stamp}-{number}" for number, stamp in enumerate(stamps)],
-            "hour": stamps,
-            "temp": temp.round(2),
-            "wind": wind.round(2),
-            "season": season,
-            "cnt": demand.round(3),
-        }
-    )
 
 
 def _next_day(scale: Scale) -> datetime:
@@ -250,7 +130,7 @@ def _send(project: Project, scale: Scale, seen: Seen, over: threading.Event) -> 
     for seed in itertools.count(1_000):
         began = time.monotonic()
         for name in scale.names:
-            rows = _rows(pd.Series([pd.Timestamp.now(UTC)] * (_ROWS_A_DAY // _BATCHES_A_DAY)), seed)
+            rows = rides(pd.Series([pd.Timestamp.now(UTC)] * (ROWS_A_DAY // _BATCHES_A_DAY)), seed)
             seen.requests += 1
             try:
                 _predict(workspace, name, rows)
@@ -289,6 +169,7 @@ def _ask(project: Project, scale: Scale, seen: Seen, over: threading.Event) -> N
 
 
 def _runs_in_the_end(project: Project, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    """Wait for the flow runs due in [start, end]: those at the end measure the last day."""
     last = time.monotonic() + _LONGEST_SECONDS
     while True:
         runs = _scheduled_runs(project, start, end)
@@ -298,7 +179,7 @@ def _runs_in_the_end(project: Project, start: datetime, end: datetime) -> list[d
 
 
 def _scheduled_runs(project: Project, start: datetime, end: datetime) -> list[dict[str, Any]]:
-    """Return the flow runs that a schedule made, due in [start, end)."""
+    """Return the flow runs that a schedule made, due in [start, end]."""
     url = read_platform(project)["prefect"].url
     assert url is not None
     found: list[dict[str, Any]] = []
@@ -319,7 +200,7 @@ def _scheduled_runs(project: Project, start: datetime, end: datetime) -> list[di
         }
         for run in found
         if run["auto_scheduled"] and run["deployment_id"] in deployments
-        if start <= _planned(run) < end
+        if start <= _planned(run).replace(microsecond=0) <= end
     ]
     return sorted(due, key=lambda run: (run["name"], run["due"]))
 

@@ -156,8 +156,7 @@ class _Loop:
         records = [WindowRecord.model_validate(w.record) for w in recorded]
         own = [record for record in records if record.release == before]
         own = [record for record in own if record.window.end <= window.end]
-        schedule = config.retraining.schedule
-        is_due = schedule is not None and schedule.falls_within(window.start, window.end)
+        is_due = config.retraining.is_scheduled(window.start, window.end)
         if not own or not (is_due or concerns_controller(own, config, window.end)):
             return
         seen = own[-1].window

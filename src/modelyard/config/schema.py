@@ -7,7 +7,7 @@ prints it as JSON schema.
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -304,6 +304,10 @@ class Retraining(Section):
     schedule: Schedule | None = None
     """When to retrain whatever the windows say: cron in UTC, or cron, every or rrule with a
     timezone."""
+
+    def is_scheduled(self, start: datetime, end: datetime) -> bool:
+        """Return whether the schedule asks for a retraining after `start` and not after `end`."""
+        return self.schedule is not None and self.schedule.falls_within(start, end)
 
 
 class ModelConfig(Section):

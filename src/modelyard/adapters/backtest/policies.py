@@ -49,8 +49,7 @@ class Policy:
         """
         if self.every is not None:
             return (number + 1) % self.every == 0
-        schedule = self.config.retraining.schedule
-        return schedule is not None and schedule.falls_within(window.start, window.end)
+        return self.config.retraining.is_scheduled(window.start, window.end)
 
 
 def standard_policies(config: ModelConfig, every: int) -> tuple[Policy, ...]:
