@@ -22,7 +22,7 @@ from modelyard.errors import ServiceUnavailableError
 
 _DOWN = timedelta(hours=1)
 _QUICK_DOWN = timedelta(seconds=20)
-_RECONCILE_SECONDS, _QUICK_RECONCILE_SECONDS = 300, 40
+_RECONCILE_SECONDS, _QUICK_RECONCILE_SECONDS = 300, 60
 _WINDOWS = 3
 """So many windows are bad, each with its own event."""
 _LONGEST_SECONDS = 300.0
@@ -67,7 +67,7 @@ def measure_outage(quick: bool) -> Sequence[Claim]:
             "outage: from `up` to the end of the retraining, in periods of reconciliation",
             caught_up / period,
             "<=",
-            4 if quick else 2,
+            5 if quick else 2,
         ),
         claim("outage: reconciliations after that", again, ">=", 1),
         claim("outage: retrain runs that did not end, or are due again", open_runs, "<=", 0),

@@ -24,7 +24,7 @@ BENCHMARKS = (
     pytest.param("rollout", marks=pytest.mark.xdist_group("docker")),
 )
 NEEDS = {"serving": ("wrk",), "images": ("docker",), "rollout": ("docker", "wrk")}
-MOST_SECONDS = 900
+MOST_SECONDS = 1_500
 """Before what a run has printed until then is told."""
 
 
