@@ -43,8 +43,9 @@ class OrchestrationConfig(Section):
     """Where its workers run flows: in processes beside them, in containers, or in Kubernetes jobs.
     `modelyard up` starts a worker of processes; the others run where their engine or cluster is."""
     at_once: Annotated[int, Field(ge=1)] | None = None
-    """Most flow runs of the pool at a time; null: as many as are due. Flow runs of one model and
-    kind always wait for each other."""
+    """Most flow runs of the pool at a time; null: as many as its workers take, and the one that
+    `modelyard up` starts takes two for each core. Flow runs of one model and kind always wait for
+    each other."""
     image: EnvStr | None = None
     """Image that docker and kubernetes run flows in, with Python, ModelYard and the project."""
     folder: str = "/app"

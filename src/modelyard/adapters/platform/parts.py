@@ -47,6 +47,9 @@ from modelyard.project import ROOT_VARIABLE, Project
 
 HEARTBEAT_SECONDS = 30
 """How often a flow run says that it is alive; Prefect's least."""
+_FLOW_RUNS_A_CORE = 2
+"""That this machine's worker runs at a time; the others wait. Sixty at once, when twenty models
+are due at midnight, are no sooner done, and Prefect's server on SQLite cannot answer them."""
 STOP_SECONDS = 15.0
 """How long a part may take to end by itself: a flow run reports that it was stopped."""
 
@@ -92,6 +95,9 @@ def prefect_environment(project: Project) -> dict[str, str]:
         # SQLite lets one writer in at a time: wait for it rather than fail
         "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
         "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
+        # and where it fails all the same, with 500, that has changed nothing: it is asked again
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
+        "PREFECT_CLIENT_MAX_RETRIES": "8",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
         # a flow run that is heard of no more is found in two minutes, and not in ten
@@ -144,7 +150,8 @@ def start_platform(project: Project, report: Report) -> tuple[dict[PartName, Par
         elif "worker" not in parts:
             report("worker", "starting", None)
             started = time.monotonic()
-            _settle_flow_runs(project, parts)
+            _end_rest(project, expected.get("worker"))
+            settle_flow_runs(project)
             parts["worker"] = _start_worker(project)
             _write_state(project, parts)
             _wait_for_worker(project, parts)
@@ -157,11 +164,10 @@ def start_platform(project: Project, report: Report) -> tuple[dict[PartName, Par
 def stop_worker(project: Project, report: Report) -> int:
     """Stop the worker and its flow runs; return how many processes ended."""
     with _locked(project):
-        parts = read_platform(project)
         # a Prefect worker waits for its flow runs, so these are asked to end as well
-        count = _stop_part(parts.get("worker"), report)
+        count = _stop_part(read_platform(project).get("worker"), report)
         if count:
-            _settle_flow_runs(project, parts)
+            settle_flow_runs(project)
         return count
 
 
@@ -196,7 +202,7 @@ def _stop_part(part: Part | None, report: Report) -> int:
 
 
 def _end_rest(project: Project, killed: Part | None) -> None:
-    """End what a server that was killed left behind: it still holds the port."""
+    """End what a part that was killed left behind: a server still holds the port."""
     if killed is not None and killed.process is not None:
         rest = session_of(killed.process, platform_id(project))
         stop_processes(rest, grace_seconds=STOP_SECONDS)
@@ -243,10 +249,12 @@ def _start_metrics(project: Project) -> Part:
 
 def _start_worker(project: Project) -> Part:
     pool = project.platform.orchestration.work_pool
+    most = str(_FLOW_RUNS_A_CORE * (os.cpu_count() or 1))
+    words = ["--pool", pool, "--name", _worker_name(project), "--limit", most]
     return _start(
         project,
         "worker",
-        ["prefect", "worker", "start", "--pool", pool, "--name", _worker_name(project)],
+        ["modelyard.adapters.platform.worker", *words],
         PREFECT_WORKER_QUERY_SECONDS="2",
     )
 
@@ -282,8 +290,9 @@ def _wait_for_worker(project: Project, parts: Platform) -> None:
             time.sleep(0.2)
 
 
-def _settle_flow_runs(project: Project, parts: Platform) -> None:
+def settle_flow_runs(project: Project) -> None:
     """Have Prefect know which of our flow runs ended with an earlier worker."""
+    parts = read_platform(project)
     if "prefect" not in parts or not answers(parts["prefect"]):
         return
     alive = {process.pid for process in marked_processes(platform_id(project))}
