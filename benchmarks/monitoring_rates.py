@@ -308,12 +308,14 @@ def _one_stream(seed: int, size: float, changes: Sequence[str]) -> dict[str, lis
     before = [window_shares(reference, profile) for profile in profiles]
     usual = np.array([distances(reference, profile) for profile in profiles])
 
-    def judge(day: Day, change: str, evidently: bool) -> Said:
+    def judge(eve: Day, day: Day, change: str, evidently: bool) -> Said:
+        yesterday = profile_window(draw(rng, _ROWS_A_DAY, eve), reference)
         rows = draw(rng, _ROWS_A_DAY, day, CHANGES[change])
         seen = profile_window(rows, reference)
         said = others.figures(rows, seen, evidently=evidently)
+        last = window_shares(reference, yesterday)
         ours = {
-            OURS[rate]: judge_drift(reference, seen, policy, before=before).outcome
+            OURS[rate]: judge_drift(reference, seen, policy, before=before, last=last).outcome
             is DriftOutcome.DRIFTED
             for rate, policy in (_RATES_ONLY if change == "none" else _AS_SHIPPED).items()
         }
@@ -322,8 +324,10 @@ def _one_stream(seed: int, size: float, changes: Sequence[str]) -> dict[str, lis
 
     return {
         change: [
-            judge(day, change, evidently=not number and seed % _ASKED == 0)
-            for number, day in enumerate(stream[HISTORY + 6 :: 7])
+            judge(eve, day, change, evidently=not number and seed % _ASKED == 0)
+            for number, (eve, day) in enumerate(
+                zip(stream[HISTORY + 5 :: 7], stream[HISTORY + 6 :: 7], strict=True)
+            )
         ]
         for change in changes
     }

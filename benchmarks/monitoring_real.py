@@ -141,7 +141,7 @@ class Monitored:
         known = _features(reference)
         others = Others(self._features(slice(0, self.first)), known)
         learnt, served = self._learnt(reference), list[WindowShares]()
-        told = list[PerformanceVerdict]()
+        told, last = list[PerformanceVerdict](), None
         usual = np.array([distances(known, past) for past in self._past(known)])
         most = MIN_WINDOWS if len(learnt) >= MIN_WINDOWS else MOST_WINDOWS
         weights = relevance(reference)
@@ -167,6 +167,7 @@ class Monitored:
                 seen,
                 _RULES_OF_DRIFT,
                 before=before,
+                last=last,
                 relevance=weights,
             )
             quality = judge_quality(
@@ -177,8 +178,10 @@ class Monitored:
                 spreads=usual_spreads(before),
             )
             is_broken = quality.outcome is QualityOutcome.BROKEN
-            if drift.outcome is DriftOutcome.STABLE and not is_broken and len(served) < most:
-                served.append(window_shares(reference, seen))
+            is_quiet = drift.outcome is DriftOutcome.STABLE and not is_broken
+            last = window_shares(reference, seen) if is_quiet else None
+            if last is not None and len(served) < most:
+                served.append(last)
             features = _features(seen)
             alarms = {
                 PERFORMANCE: performance.outcome is PerformanceOutcome.DEGRADED,

@@ -40,6 +40,24 @@ def test_the_same_move_is_drift_where_the_windows_before_were_alike() -> None:
     assert verdict.history == 30
 
 
+def test_a_step_from_the_last_window_is_drift_where_windows_remember() -> None:
+    """Means have wandered as far as this one, but never that far from one window to the next."""
+    rng = np.random.default_rng(1)
+    means = np.cumsum(rng.normal(0, 0.05, size=30)) + np.linspace(0.4, -0.4, 30)
+    past = [draw(rng, mean) for mean in means]
+    rows = {name: np.concatenate([window[name] for window in past]) for name in KINDS}
+    reference = profile_reference(rows, KINDS)
+    before = [window_shares(reference, profile_window(window, reference)) for window in past]
+    seen = profile_window(draw(rng, means.max()), reference)
+
+    judged = [
+        judge_drift(reference, seen, POLICY, before=before, last=at) for at in (None, before[-1])
+    ]
+
+    assert [verdict.outcome for verdict in judged] == [DriftOutcome.STABLE, DriftOutcome.DRIFTED]
+    assert " after " in judged[1].reasons[0]
+
+
 def test_a_column_that_never_varied_hides_no_drift_of_another() -> None:
     verdict = judge(spread=0.1, moved=2.0)
 

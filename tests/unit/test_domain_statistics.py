@@ -6,6 +6,7 @@ from scipy import stats
 
 from modelyard.domain.statistics import (
     beyond_tail,
+    harmonic_tail,
     kolmogorov_tail,
     share_difference_tail,
     unseen_tail,
@@ -82,3 +83,22 @@ def test_levels_that_come_once_a_year_are_no_surprise() -> None:
 
     assert unseen_tail(pooled, 20, 1_000, 19_000) > 0.2
     assert unseen_tail(pooled, 60, 1_000, 19_000) < 1e-6
+
+
+def test_what_one_of_many_tests_says_costs_their_number_and_what_all_say_nothing() -> None:
+    assert harmonic_tail(np.array([1e-6, 1.0, 1.0, 1.0])) == pytest.approx(4e-6, rel=1e-3)
+    assert harmonic_tail(np.full((2, 9), 1e-6)) == pytest.approx(1e-6)
+    assert harmonic_tail(np.array([0.0, 1.0])) == 0.0
+    assert harmonic_tail(np.ones(3)) == 1.0
+
+
+def test_the_harmonic_mean_keeps_a_small_level_whatever_depends_on_what() -> None:
+    rng = np.random.default_rng(5)
+    level, tries = 0.01, 20_000
+    for shared in (0.0, 0.5, 0.95):
+        common = rng.normal(size=(tries, 1)) * np.sqrt(shared)
+        tails = 2 * stats.norm.sf(
+            np.abs(common + rng.normal(size=(tries, 9)) * np.sqrt(1 - shared))
+        )
+        alarms = np.mean([harmonic_tail(each) <= level for each in tails])
+        assert alarms <= 1.25 * level

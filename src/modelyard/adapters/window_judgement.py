@@ -35,7 +35,7 @@ from modelyard.domain.drift_history import (
 )
 from modelyard.domain.estimation import count_groups, estimate
 from modelyard.domain.metrics import Interval, Metric, as_codes
-from modelyard.domain.monitoring import WindowRecord
+from modelyard.domain.monitoring import WindowRecord, quiet_eve
 from modelyard.domain.performance import (
     TOGETHER,
     PerformanceOutcome,
@@ -148,7 +148,7 @@ def judge_window(
     as_of: datetime,
     *,
     before: Sequence[WindowShares],
-    former: Iterable[WindowRecord],
+    former: Sequence[WindowRecord],
     told: Sequence[PerformanceVerdict] = (),
 ) -> WindowRecord:
     """Judge quality, drift and performance of one window by the labels known at `as_of`.
@@ -190,6 +190,7 @@ def judge_window(
             seen.profile,
             DriftPolicy(false_alarms=policy.false_alarms.rate, min_rows=policy.min_rows),
             before=before,
+            last=quiet_eve(window, release.version, former),
             relevance=relevance(reference),
         ),
         arrived=seen.arrived,

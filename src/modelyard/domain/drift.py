@@ -98,6 +98,7 @@ def judge_drift(
     policy: DriftPolicy,
     *,
     before: Sequence[WindowShares] = (),
+    last: WindowShares | None = None,
     relevance: Mapping[str, float] | None = None,
 ) -> DriftVerdict:
     """Judge whether a window's profile drifted from its reference's.
@@ -109,6 +110,7 @@ def judge_drift(
     Args:
         before: what windows of the same length looked like while nothing was wrong, oldest first.
             From 20 on they are the yardstick.
+        last: what the window just before looked like, where nothing was wrong in it.
         relevance: how much the prediction depends on a column, 0..1: ranks suspects, hides none.
     """
     if window.rows < policy.min_rows:
@@ -123,7 +125,7 @@ def judge_drift(
                 "from chance",
             ),
         )
-    history = History(reference, before) if len(before) >= MIN_WINDOWS else None
+    history = History(reference, before, last) if len(before) >= MIN_WINDOWS else None
     raw = list(_compare(reference, window, history))
     costs = _costs(raw)
     findings = tuple(_correct(finding, costs[finding.test], len(raw), policy) for finding in raw)

@@ -2,26 +2,19 @@
 
 Days differ: rows of one window are not independent draws, and a test that takes them for such
 alarms on every other Tuesday. What windows of the past did by themselves is the yardstick: a share
-of rows is compared with the mean of the same share in the windows before, in units of how much it
-varied among them. Shares are signed and of many rows, so they are near Gaussian from window to
+of rows is compared with the same share in the windows before, in units of how much it varied among
+them. Shares are signed and of many rows, so they are near Gaussian from window to
 window, where distances (which are folded at zero) are not.
 
-The shares are taken to the angular scale, on which the part of the variance that comes from drawing
-n rows is 1/(4n) for every share (Anscombe 1948, "The transformation of Poisson, binomial and
-negative-binomial data"): windows of unequal size can be compared. The bound is Student's
-prediction interval, with as many windows as independent ones would tell the same (Bayley and
-Hammersley 1946, "The 'effective' number of independent observations in an autocorrelated time
-series").
+Both its distance from what was usual and the step from the last window are looked at (`variation`).
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr
 
 from modelyard.domain.drift_tests import MIN_PRESENT, DriftFinding, DriftTest, found
 from modelyard.domain.profiles import (
@@ -30,7 +23,9 @@ from modelyard.domain.profiles import (
     NumericProfile,
     Profile,
 )
+from modelyard.domain.statistics import harmonic_tail
 from modelyard.domain.values import Value
+from modelyard.domain.variation import Drawn, Past, estimate_memory
 
 MIN_WINDOWS = 20
 """Windows of history from which it is the yardstick."""
@@ -42,11 +37,8 @@ _DECILES = np.arange(1, 10) / 10
 _MIN_SHARE = 0.02
 """Of the reference's rows, below which a level is not looked at by itself."""
 _MOST_LEVELS = 10
-_MOST_MEMORY = 0.95
 _STILL = 0.95
 """Share of a window's rows between two of the reference's deciles, from which they held still."""
-_ROUNDING = 1e-9
-"""Radians that an angle which never varies may seem to."""
 
 
 class ColumnShares(Value):
@@ -115,11 +107,18 @@ def usual_spreads(windows: Sequence[WindowShares]) -> dict[str, float]:
 class History:
     """What the windows before did by themselves; they are on the bins and levels of `reference`."""
 
-    def __init__(self, reference: Profile, windows: Sequence[WindowShares]) -> None:
+    def __init__(
+        self,
+        reference: Profile,
+        windows: Sequence[WindowShares],
+        last: WindowShares | None = None,
+    ) -> None:
+        """Take the windows, oldest first, and the one just before, where it is known and quiet."""
         self._reference = reference
         self._windows = windows[:MOST_WINDOWS]
+        self._last = last
         past = [self._past(name) for name in reference.columns]
-        self._memory = _memory([p.angles for p in past if p is not None])
+        self._memory = estimate_memory([p for p in past if p is not None])
 
     def __len__(self) -> int:
         return len(self._windows)
@@ -135,16 +134,15 @@ class History:
             return None
         is_numeric = isinstance(known, NumericProfile)
         places = _decile_edges(known) if is_numeric else [repr(v) for v in _large_levels(known)]
-        tails = past.tails(shares, window.present, self._memory)
-        place = int(tails.argmin())
+        last = self._last and self._last.columns.get(name)
         return _moved(
             name,
             DriftTest.DISTRIBUTION if is_numeric else DriftTest.LEVELS,
             past,
-            place,
-            float(shares[place]),
-            min(float(tails[place] * tails.size), 1.0),  # Bonferroni's correction inside a column
-            f"of the rows {'below' if is_numeric else 'in'} {places[place]}",
+            Drawn(shares, window.present),
+            Drawn(np.array(last.shares), last.present) if last and last.shares else None,
+            self._memory,
+            [f"of the rows {'below' if is_numeric else 'in'} {place}" for place in places],
         )
 
     def compare_nulls(self, name: str, window: ColumnProfile) -> DriftFinding | None:
@@ -153,94 +151,58 @@ class History:
         None where no window before had a null: then the first ones need no yardstick.
         """
         seen = [w.columns[name] for w in self._windows if name in w.columns]
-        rows = np.array([c.present + c.nulls for c in seen])
-        nulls = np.array([c.nulls for c in seen])
-        if len(seen) < _MIN_OF_COLUMN or not nulls.any() or not rows.all():
+        if len(seen) < _MIN_OF_COLUMN or not any(c.nulls for c in seen):
             return None
-        past = _Past((nulls / rows)[:, None], rows)
-        n = window.present + window.nulls
-        share = window.nulls / n
-        tail = float(past.tails(np.array([share]), n, self._memory)[0])
-        return _moved(name, DriftTest.NULLS, past, 0, share, tail, "nulls")
+        every = [_nulls_of(c) for c in seen]
+        rows = np.array([drawn.rows for drawn in every])
+        if not rows.all():
+            return None
+        past = Past(np.array([drawn.shares for drawn in every]), rows)
+        last = self._last and self._last.columns.get(name)
+        before = _nulls_of(last) if last and last.present + last.nulls else None
+        return _moved(
+            name, DriftTest.NULLS, past, _nulls_of(window), before, self._memory, ["nulls"]
+        )
 
-    def _past(self, name: str) -> _Past | None:
+    def _past(self, name: str) -> Past | None:
         seen = [w.columns[name] for w in self._windows if name in w.columns]
         seen = [column for column in seen if column.present >= MIN_PRESENT]
         if len(seen) < _MIN_OF_COLUMN or not seen[0].shares:
             return None
-        return _Past(np.array([c.shares for c in seen]), np.array([c.present for c in seen]))
-
-
-@dataclass(frozen=True)
-class _Past:
-    """Shares of the same kind in the windows before."""
-
-    shares: np.ndarray
-    """Of shape (windows, shares)."""
-    rows: np.ndarray
-    """Of shape (windows,)."""
-
-    @property
-    def angles(self) -> np.ndarray:
-        return _angle(self.shares, self.rows[:, None])
-
-    def tails(self, shares: np.ndarray, rows: int, memory: float) -> np.ndarray:
-        """Return the two-sided chance of shares at least as far off in one more window.
-
-        No stream varies less than its own sampling; where the windows happened to, that counts.
-        """
-        angles = self.angles
-        count = len(angles)
-        independent = max(count * (1 - memory) / (1 + memory), 2.0)
-        # The variance of dependent values about their own mean is too small by 1 - 1/independent.
-        variance = angles.var(axis=0) / (1 - 1 / independent)
-        drawing = np.mean(0.25 / self.rows)
-        variance = np.maximum(variance, drawing)
-        of_one_more = variance - drawing + 0.25 / rows
-        error = np.sqrt(of_one_more + variance / independent)
-        distance = np.abs(_angle(shares, np.array(rows)) - angles.mean(axis=0)) / error
-        return 2 * stdtr(independent - 1, -distance)
-
-
-def _angle(share: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return shares of so many rows on the scale on which all of them vary alike."""
-    return np.arcsin(np.sqrt((share * rows + 0.375) / (rows + 0.75)))
-
-
-def _memory(past: Sequence[np.ndarray]) -> float:
-    """Return the autocorrelation from one window to the next, of all columns together, 0..0.95.
-
-    Corrected for the bias that comes of taking each series about its own mean (Marriott and Pope
-    1954, "Bias in the estimation of autocorrelations").
-    """
-    own = covariance = 0.0
-    most = 0
-    for angles in past:
-        around = angles - angles.mean(axis=0)
-        scale = around.std(axis=0)
-        varies = scale > _ROUNDING
-        around = around[:, varies] / scale[varies]
-        own += float(np.sum(around**2)) / len(angles)
-        covariance += float(np.sum(around[1:] * around[:-1])) / len(angles)
-        most = max(most, len(angles))
-    if not own:
-        return 0.0
-    raw = covariance / own
-    return float(np.clip((raw * most + 1) / (most - 3), 0.0, _MOST_MEMORY))
+        return Past(np.array([c.shares for c in seen]), np.array([c.present for c in seen]))
 
 
 def _moved(
-    name: str, test: DriftTest, past: _Past, place: int, share: float, tail: float, what: str
+    name: str,
+    test: DriftTest,
+    past: Past,
+    seen: Drawn,
+    last: Drawn | None,
+    memory: float,
+    what: Sequence[str],
 ) -> DriftFinding:
+    """Return how far shares moved; `what` says of each what it is a share of."""
+    tails = past.level_tails(seen, memory)[None, :]
+    if last is not None:
+        tails = np.vstack([tails, past.step_tails(seen, last, memory)])
+    is_step, place = divmod(int(tails.argmin()), tails.shape[1])
+    share = float(seen.shares[place])
     usual, spread = past.shares[:, place].mean(), past.shares[:, place].std()
+    after = f" after {last.shares[place]:.1%}" if last is not None and is_step else ""
     return found(
         name,
         test,
         statistic=float(share - usual),
-        p_value=tail,
+        p_value=harmonic_tail(tails),
         effect=abs(float(share - usual)),
-        words=f"{share:.1%} {what}, {usual:.1%} ± {spread:.1%} in {len(past.rows)} windows before",
+        words=f"{share:.1%} {what[place]}{after}, {usual:.1%} ± {spread:.1%} in "
+        f"{len(past.rows)} windows before",
     )
+
+
+def _nulls_of(column: ColumnShares | ColumnProfile) -> Drawn:
+    rows = column.present + column.nulls
+    return Drawn(np.array([column.nulls / max(rows, 1)]), rows)
 
 
 def _shares(known: ColumnProfile, seen: ColumnProfile) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
@@ -159,3 +160,15 @@ class WindowRecord(Value):
             realized=self.performance.realized.value if self.performance.realized else None,
             moved=max((finding.effect for finding in self.drift.findings), default=None),
         )
+
+
+def quiet_eve(window: Window, release: str, former: Sequence[WindowRecord]) -> WindowShares | None:
+    """Return what the window just before one looked like; None unless it was quiet.
+
+    `former` are records of windows before, oldest first; that of the eve must be by the same
+    release, as shares are of that release's deciles and levels.
+    """
+    eve = former[-1] if former else None
+    if eve is None or eve.window.end != window.start or eve.release != release:
+        return None
+    return eve.shares if eve.is_quiet(by_labels=False) else None

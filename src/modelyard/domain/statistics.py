@@ -26,6 +26,18 @@ def kolmogorov_tail(distance: float, n: int, m: int) -> float:
     return float(special.kolmogorov((root + 0.12 + 0.11 / root) * distance))
 
 
+def harmonic_tail(tails: np.ndarray) -> float:
+    """Return the chance that tails of tests which are not independent are this small together.
+
+    Their harmonic mean (Wilson 2019, "The harmonic mean p-value for combining dependent tests"):
+    what one of many says costs as much as by Bonferroni's correction, what all say costs nothing.
+    It keeps its level where that is small, as a level is which many columns share.
+    """
+    if not tails.min() > 0:
+        return 0.0
+    return float(min(tails.size / np.sum(1 / tails), 1.0))
+
+
 def beyond_tail(rows: int, n: int, reference_n: int) -> float:
     """Return the chance that `rows` window rows or more lie beyond all of the reference, one side.
 
