@@ -200,6 +200,27 @@ def test_a_part_that_was_killed_is_started_again_by_up_and_the_others_stay(
     assert (after["prefect"], after["mlflow"]) == (before["prefect"], before["mlflow"])
 
 
+def test_a_prefect_worker_that_ends_is_started_again_by_itself(project: Project) -> None:
+    keeper = read_platform(project)["worker"].process
+    assert keeper is not None
+    process = keeper.process()
+    assert process is not None
+    (worker,) = process.children()
+    worker.kill()
+
+    _wait_until(lambda: any(child != worker for child in process.children()))
+
+    pool = project.platform.orchestration.work_pool
+    (known,) = _ask(project, f"/work_pools/{pool}/workers/filter", {})
+    heard = known["last_heartbeat_time"]
+    _wait_until(
+        lambda: (
+            _ask(project, f"/work_pools/{pool}/workers/filter", {})[0]["last_heartbeat_time"]
+            > heard
+        )
+    )
+
+
 def test_a_killed_mlflow_server_comes_back_at_its_address_without_its_former_children(
     project: Project,
 ) -> None:
