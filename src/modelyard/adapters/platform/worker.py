@@ -6,7 +6,6 @@ in the background, so it is started anew, and Prefect told which of its flow run
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import time
@@ -39,14 +38,6 @@ def keep_worker(project: Project, command: list[str]) -> None:
             print(f"Its flow runs are settled at the next start: {err}", flush=True)
 
 
-def main() -> None:
-    """Keep the worker of this process's project; the arguments are those of Prefect's."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("arguments", nargs=argparse.REMAINDER)
-    arguments = parser.parse_args().arguments
-    command = [sys.executable, "-m", "prefect", "worker", "start", *arguments]
-    keep_worker(Project.find(), command)
-
-
 if __name__ == "__main__":
-    main()
+    # the arguments are those of Prefect's command
+    keep_worker(Project.find(), [sys.executable, "-m", "prefect", "worker", "start", *sys.argv[1:]])
