@@ -67,7 +67,7 @@ _FULL = Sizes(
     changed=300,
     harmless=100,
     streams=200,
-    changed_streams=40,
+    changed_streams=100,
     changed_days=_CHANGED_DAYS,
     differing=tuple(_DAYS),
 )
