@@ -36,7 +36,7 @@ _LOCKED = "database is locked"
 _BATCHES_A_DAY = 6
 _LOOK_SECONDS = 2.0
 _PARTS = ("prefect", "worker")
-_FULL = Scale(models=20, days=7, day=timedelta(seconds=360), reconciliations=2)
+_FULL = Scale(models=20, days=7, day=timedelta(seconds=480), reconciliations=1)
 _QUICK = Scale(models=2, days=2, day=timedelta(seconds=90), reconciliations=1)
 _LONGEST_DAYS = 4
 """That runs which were due may still take after the week; what then is not done is missed."""
